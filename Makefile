@@ -1,0 +1,65 @@
+# Everything happens in a virtual environment in this checkout; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Show the whole story on a simulated node (under a minute, no cluster)
+	$(BIN)/checkpointer demo $(DEMO_ARGS)
+
+.PHONY: test
+test: check ## Everything CI runs
+
+.PHONY: check
+check: lint types layers pytest ## Lint, types, layers and tests
+
+.PHONY: lint
+lint: $(STAMP) ## Format and lint
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+.PHONY: types
+types: $(STAMP) ## Type-check the package
+	$(BIN)/mypy
+
+.PHONY: layers
+layers: $(STAMP) ## The pure core stays pure, the layers stay layers
+	$(BIN)/lint-imports
+
+.PHONY: pytest
+pytest: $(STAMP) ## Unit, simulation and (as root, with containerd) runtime tests
+	$(BIN)/pytest --numprocesses auto --ignore tests/e2e
+
+.PHONY: e2e
+e2e: $(STAMP) ## Scenarios on a real Kubernetes: make e2e KUBE_BIN_DIR=/path/to/binaries (as root)
+	@test -n "$(KUBE_BIN_DIR)" || { echo "e2e: set KUBE_BIN_DIR to a folder with kube-apiserver, kube-controller-manager, kube-scheduler and kubelet" >&2; exit 2; }
+	KUBE_BIN_DIR="$(KUBE_BIN_DIR)" $(BIN)/pytest tests/e2e --timeout 1800 $(E2E_ARGS)
+
+.PHONY: bench
+bench: $(STAMP) ## How long recovery and judging pods take (options: BENCH_ARGS=--help)
+	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+.PHONY: format
+format: $(STAMP) ## Put the code into the shape that `lint` wants
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: proto
+proto: $(STAMP) ## Generate the CRI messages from checkpointer/node/cri_v1.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. checkpointer/node/cri_v1.proto
+
+.PHONY: clean
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
