@@ -1,0 +1,66 @@
+"""What is stored: checkpoints, their revisions, and the few things remembered beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from checkpointer.core.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One immutable version of a checkpoint, complete on disk and verified by its digests."""
+
+    number: int
+    digest: str
+    """SHA-256 (hex) over the sanitized spec and the material: equal content, equal digest."""
+    parent_uid: str
+    parent_name: str
+    labels: tuple[tuple[str, str], ...]
+    """The parent's labels, sorted, without those of a pod template's hash."""
+    app_containers: tuple[str, ...]
+    """Names of the containers that make the workload run: spec.containers, not init containers."""
+    stage: int
+    shares_ports: bool
+    """Whether parent and copy can run side by side: no host network and no host ports."""
+    created_at: float
+    """Seconds of the Unix epoch, by the node's clock: for people, never for a decision."""
+    host_ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What must survive a restart of the agent, per workload; changes only when it must."""
+
+    parents: tuple[str, ...] = ()
+    """UIDs of the API's pods of this workload on this node, as last seen; sorted."""
+    issue: int = 0
+    """Counts up to make a manifest a new pod to the kubelet, which never retries a refused one."""
+    absent_seconds: float = 0.0
+    """For how long the API has positively said that nothing of this workload is wanted here."""
+    failed: tuple[int, ...] = ()
+    """Revisions that were activated and kept crashing; skipped while another one is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One workload's stored revisions, newest first; none when every one failed to verify."""
+
+    workload: Workload
+    revisions: tuple[Revision, ...]
+    record: Record = Record()
+    problems: tuple[str, ...] = ()
+    """What was skipped and why, one sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveManifest:
+    """A file of ours in the kubelet's manifest folder."""
+
+    file_name: str
+    workload: Workload
+    revision: int
+    issue: int
+    uid: str
+    written_at: int = 0
+    """The file's time in nanoseconds of the Unix epoch: about when it was activated."""

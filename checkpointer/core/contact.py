@@ -1,0 +1,199 @@
+"""Whether this node can use the API: a small machine over probe results.
+
+    Suspect    to Reachable: an answer            to Lost: N failures in a row, or 5xx for too long
+    Reachable  to Suspect: one failure
+    Lost       to Reachable: M answers in a row over a minimum time, plus this node's jitter
+    Denied     to Reachable: the same             to Lost: N failures in a row, or 5xx for too long
+    every one  to Denied: our credentials refused for too long
+
+A start is Suspect, so that at boot the first N quick failures suffice. Denied is not Lost: the
+API is there, so nothing is activated, and what we may not read is not gone, so nothing is
+removed. An API server that starts refuses everybody for a moment, until it has read its rules
+(seen on 1.36: 403, then 500, then 200), so it takes a while to be Denied; but an API server that
+refuses is there, and nothing more is activated from its first answer on. A wrong certificate is
+a failure: a captive portal is not the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+
+class ContactState(Enum):
+    """Whether this node can use the API."""
+
+    REACHABLE = "reachable"
+    SUSPECT = "suspect"
+    LOST = "lost"
+    DENIED = "denied"
+
+
+class ProbeOutcome(Enum):
+    """What one endpoint answered; 429 counts as an answer, for a busy API is alive."""
+
+    ANSWERED = "answered"
+    DENIED = "denied"
+    SERVER_ERROR = "server error"
+    FAILED = "failed"
+
+
+_BEST_FIRST = tuple(ProbeOutcome)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """One endpoint's answer; `reason` says what was seen, in a few words, free of secrets."""
+
+    outcome: ProbeOutcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContactRules:
+    """Thresholds; all times in seconds."""
+
+    failures: int = 3
+    server_error_seconds: float = 15.0
+    denied_seconds: float = 15.0
+    successes: int = 3
+    recovery_seconds: float = 5.0
+    jitter_seconds: float = 0.0
+    """This node's own share of the recovery jitter, drawn once by the caller."""
+    healthy_interval_seconds: float = 12.0
+    suspect_interval_seconds: float = 0.1
+    lost_interval_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """The machine's state; times are on the monotonic clock, in seconds."""
+
+    state: ContactState
+    since: float
+    reason: str
+    failures: int = 0
+    server_error_since: float | None = None
+    denied_since: float | None = None
+    successes: int = 0
+    success_since: float | None = None
+    last_answer: float | None = None
+    is_answering: bool = False
+    """Whether the API answers, though it may be too early to trust. Amid a recovery it takes as
+    much to unset this as to lose contact: one failure is no outage."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether the API cannot be reached and shows no sign of coming back."""
+        return self.state is ContactState.LOST and not self.is_answering
+
+
+def initial_contact(now: float) -> Contact:
+    """Return the state of an agent that has just started and knows nothing."""
+    return Contact(ContactState.SUSPECT, now, "not probed yet")
+
+
+def after_probe(
+    contact: Contact, results: Sequence[ProbeResult], rules: ContactRules, now: float
+) -> Contact:
+    """Return the state after one round of probes of at least one endpoint.
+
+    The best answer of all endpoints counts.
+    """
+    best = min(results, key=lambda result: _BEST_FIRST.index(result.outcome))
+    match best.outcome:
+        case ProbeOutcome.ANSWERED:
+            return _after_answer(contact, best.reason, rules, now)
+        case ProbeOutcome.DENIED:
+            return _after_denial(contact, best.reason, rules, now)
+        case ProbeOutcome.SERVER_ERROR:
+            return _after_server_error(contact, best.reason, rules, now)
+        case ProbeOutcome.FAILED:
+            return _after_failure(contact, best.reason, rules, now)
+
+
+def next_probe_in(contact: Contact, rules: ContactRules) -> float:
+    """Return how many seconds to wait before the next round, unless something wakes the probe.
+
+    Failures are confirmed quickly; an API server that answers 5xx is spared that, for it is busy.
+    """
+    if contact.state is ContactState.REACHABLE:
+        return rules.healthy_interval_seconds
+    confirming = contact.state is ContactState.SUSPECT or 0 < contact.failures < rules.failures
+    is_there = contact.server_error_since is not None or contact.denied_since is not None
+    if confirming and not is_there:
+        return rules.suspect_interval_seconds
+    return rules.lost_interval_seconds
+
+
+def _after_answer(contact: Contact, reason: str, rules: ContactRules, now: float) -> Contact:
+    since = now if contact.success_since is None else contact.success_since
+    seen = replace(
+        contact,
+        failures=0,
+        server_error_since=None,
+        denied_since=None,
+        successes=contact.successes + 1,
+        success_since=since,
+        last_answer=now,
+        is_answering=True,
+        reason=f"answers again, {reason}",
+    )
+    steady = (
+        seen.successes >= rules.successes
+        and now - since >= rules.recovery_seconds + rules.jitter_seconds
+    )
+    if contact.state in (ContactState.LOST, ContactState.DENIED) and not steady:
+        return seen
+    return _enter(seen, ContactState.REACHABLE, reason, now)
+
+
+def _after_denial(contact: Contact, reason: str, rules: ContactRules, now: float) -> Contact:
+    since = now if contact.denied_since is None else contact.denied_since
+    seen = replace(_without_counts(contact), denied_since=since, is_answering=True)
+    if seen.state is ContactState.DENIED or now - since >= rules.denied_seconds:
+        return _enter(replace(seen, is_answering=False), ContactState.DENIED, reason, now)
+    if seen.state is ContactState.REACHABLE:
+        return _enter(seen, ContactState.SUSPECT, reason, now)
+    return replace(seen, reason=reason)
+
+
+def _after_server_error(contact: Contact, reason: str, rules: ContactRules, now: float) -> Contact:
+    since = now if contact.server_error_since is None else contact.server_error_since
+    seen = replace(_without_counts(contact), server_error_since=since, failures=contact.failures)
+    return _after_bad_round(seen, now - since >= rules.server_error_seconds, reason, now)
+
+
+def _after_failure(contact: Contact, reason: str, rules: ContactRules, now: float) -> Contact:
+    seen = replace(
+        _without_counts(contact),
+        failures=contact.failures + 1,
+        server_error_since=contact.server_error_since,
+    )
+    return _after_bad_round(seen, seen.failures >= rules.failures, reason, now)
+
+
+def _after_bad_round(seen: Contact, is_enough: bool, reason: str, now: float) -> Contact:
+    if is_enough:
+        return _enter(replace(seen, is_answering=False), ContactState.LOST, reason, now)
+    if seen.state is ContactState.REACHABLE:
+        return _enter(replace(seen, is_answering=False), ContactState.SUSPECT, reason, now)
+    return replace(seen, reason=reason)
+
+
+def _without_counts(contact: Contact) -> Contact:
+    return replace(
+        contact,
+        failures=0,
+        server_error_since=None,
+        denied_since=None,
+        successes=0,
+        success_since=None,
+    )
+
+
+def _enter(contact: Contact, state: ContactState, reason: str, now: float) -> Contact:
+    if state is contact.state:
+        return replace(contact, reason=reason)
+    return replace(contact, state=state, since=now, reason=reason)

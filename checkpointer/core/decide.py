@@ -1,0 +1,353 @@
+"""The decision of one cycle: a pure function of what is seen, stored, remembered, and the time.
+
+It composes the decisions on single checkpoints (activation, release), on parents (snapshots)
+and on what nobody wants any more (retention). It is level-driven: called again with the same
+facts after its plan was applied, it plans nothing more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from checkpointer.core.activation import activation
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Record
+from checkpointer.core.contact import ContactState
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import Observation, Pod
+from checkpointer.core.occupancy import Occupancy, is_current, occupancies
+from checkpointer.core.plan import (
+    Action,
+    Activate,
+    Kill,
+    Memory,
+    Plan,
+    Release,
+    Remove,
+    Snapshot,
+    Standing,
+    Track,
+)
+from checkpointer.core.release import release
+from checkpointer.core.retention import is_unwanted, with_absence, with_absence_recorded
+from checkpointer.core.rules import Rules
+from checkpointer.core.runtime import ContainerState
+from checkpointer.core.situation import Situation, Step
+from checkpointer.core.snapshots import due_snapshots
+from checkpointer.core.workload import Workload
+
+
+def needs_runtime(observation: Observation) -> bool:
+    """Tell whether a decision on these facts asks for the runtime's: at rest it does not."""
+    if observation.contact.state is not ContactState.REACHABLE:
+        return True
+    return not isinstance(observation.manifests, Known) or bool(observation.manifests.value)
+
+
+def decide(
+    seen: Observation,
+    memory: Memory,
+    rules: Rules,
+    failed_snapshots: frozenset[str],
+    now: Moment,
+) -> Plan:
+    """Decide what to do now; `failed_snapshots` are the UIDs of parents whose last one failed."""
+    if isinstance(seen.checkpoints, Unknown):
+        sentence = _in_one_line(f"frozen: {seen.checkpoints.reason}")
+        is_lost = seen.contact.state is ContactState.LOST
+        wake_in = rules.lost_watch_seconds if is_lost else rules.tick_seconds
+        return Plan(sentence, memory, wake_in=wake_in)
+    memory = _remember_kubelet(seen, memory, now.monotonic)
+    stored = frozenset(c.workload for c in seen.checkpoints.value)
+    checkpoints = (*seen.checkpoints.value, *_without_store(seen, stored))
+    situation = _situation(seen, memory, rules, now.monotonic)
+    by_workload = _by_workload(seen.pods)
+    by_digest = _occupancies(seen, checkpoints, by_workload)
+    manifests = (
+        {m.workload: m for m in seen.manifests.value} if isinstance(seen.manifests, Known) else None
+    )
+    elapsed = 0.0 if memory.last_cycle is None else now.monotonic - memory.last_cycle
+    builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since)
+    for checkpoint in checkpoints:
+        workload = checkpoint.workload
+        track = memory.tracks.get(workload, Track(absent_seconds=checkpoint.record.absent_seconds))
+        pods = _pods_of(workload, seen.pods, by_workload)
+        occupancy = by_digest(workload)
+        track = with_absence(track, checkpoint.record, seen.pods, pods, elapsed, situation)
+        record = _with_parents(with_absence_recorded(checkpoint.record, track), pods)
+        if manifests is None:
+            reason = seen.manifests.reason if isinstance(seen.manifests, Unknown) else ""
+            step = Step(Standing("frozen", f"the manifest folder: {reason}"), track)
+        elif (manifest := manifests.get(workload)) is not None:
+            step = release(checkpoint, manifest, pods, occupancy, track, situation)
+        else:
+            step = activation(checkpoint, occupancy, track, situation)
+        if manifests is not None and is_unwanted(track, seen.pods, situation):
+            step = _farewell(checkpoint, manifests.get(workload), step, builder)
+        builder.add(checkpoint, record, step)
+    if isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
+        builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
+    return builder.plan(seen)
+
+
+class _PlanBuilder:
+    """Collects the steps of one decision; nothing outlives it but the plan."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        rules: Rules,
+        now: float,
+        stored: frozenset[Workload],
+        contact_since: float,
+    ) -> None:
+        self.memory, self.rules, self.now, self.stored = memory, rules, now, stored
+        self.contact_since = contact_since
+        self.actions: list[Action] = []
+        self.records: dict[Workload, Record] = {}
+        self.standings: dict[Workload, Standing] = {}
+        self.tracks: dict[Workload, Track] = {}
+        self.wake_in = rules.tick_seconds
+        self.may_remove = (
+            memory.last_removal is None
+            or now - memory.last_removal >= rules.removal_interval_seconds
+        )
+
+    def add(self, checkpoint: Checkpoint, record: Record, step: Step) -> None:
+        workload = checkpoint.workload
+        if isinstance(step.action, Activate):
+            record = replace(record, issue=step.action.issue)
+            stage = next(
+                (r.stage for r in checkpoint.revisions if r.number == step.action.revision), 1
+            )
+            if stage == 0 and not self._was_tried_in_this_outage():
+                self.memory = replace(self.memory, stage_zero_at=self.now)
+        if step.failed is not None and step.failed != record.failed:
+            record = replace(record, failed=step.failed)
+        if record != checkpoint.record and workload in self.stored:
+            self.records[workload] = record
+        if step.action is not None:
+            self.actions.append(step.action)
+        if step.wake_in is not None:
+            self.wake_in = min(self.wake_in, step.wake_in)
+        self.standings[workload] = step.standing
+        self.tracks[workload] = step.track
+
+    def use_removal(self) -> None:
+        self.may_remove = False
+        self.memory = replace(self.memory, last_removal=self.now)
+
+    def _was_tried_in_this_outage(self) -> bool:
+        """Tell whether stage 0 has had its turn: one that cannot start must not hold the rest."""
+        tried = self.memory.stage_zero_at
+        return tried is not None and tried >= self.contact_since
+
+    def add_snapshots(self, pods: tuple[Pod, ...], failed: frozenset[str]) -> None:
+        due = due_snapshots(
+            pods, self.memory.ready_since, self.memory.attempts, failed, self.rules, self.now
+        )
+        self.actions.extend(due.actions)
+        self.wake_in = min(self.wake_in, due.wake_in)
+        self.memory = replace(self.memory, ready_since=due.ready_since, attempts=due.attempts)
+
+    def plan(self, seen: Observation) -> Plan:
+        memory = replace(self.memory, tracks=self.tracks, last_cycle=self.now)
+        wake_in = max(
+            min(self.wake_in, _watch_in(seen, self.standings, self.tracks, self.rules, self.now)),
+            self.rules.watch_seconds,
+        )
+        return Plan(
+            _sentence(seen, self.actions, self.standings),
+            memory,
+            _ordered(self.actions),
+            self.records,
+            self.standings,
+            wake_in,
+        )
+
+
+def _farewell(
+    checkpoint: Checkpoint, manifest: ActiveManifest | None, step: Step, builder: _PlanBuilder
+) -> Step:
+    """Take what nothing wants any more out of the folder, later out of the store: one by one."""
+    if step.action is not None:
+        return step
+    if not builder.may_remove:
+        return replace(step, standing=replace(step.standing, waits_for="its removal, one by one"))
+    builder.use_removal()
+    standing = Standing("standby", "its removal")
+    reason = "nothing of it has been wanted here"
+    if manifest is not None:
+        return Step(standing, step.track, Release(checkpoint.workload, manifest.file_name, reason))
+    return Step(standing, step.track, Remove(checkpoint.workload, reason))
+
+
+def _without_store(seen: Observation, stored: frozenset[Workload]) -> list[Checkpoint]:
+    """Return what stands for active manifests of which the store has nothing: they are released
+    like any other, though never issued anew."""
+    if isinstance(seen.manifests, Unknown):
+        return []
+    orphans = {m.workload for m in seen.manifests.value} - stored
+    return [Checkpoint(workload, ()) for workload in sorted(orphans)]
+
+
+def _situation(seen: Observation, memory: Memory, rules: Rules, now: float) -> Situation:
+    return Situation(
+        seen.contact,
+        seen.kubelet,
+        memory.contact_kubelet,
+        rules,
+        now,
+        _stage_opens_in(seen, memory, rules, now),
+    )
+
+
+def _stage_opens_in(seen: Observation, memory: Memory, rules: Rules, now: float) -> float:
+    """Return for how long the later stage waits: not at all on a node without a stage 0."""
+    if isinstance(seen.checkpoints, Unknown):
+        return rules.stage_delay_seconds
+    if not any(c.revisions and c.revisions[0].stage == 0 for c in seen.checkpoints.value):
+        return 0.0
+    since = seen.contact.since
+    if memory.stage_zero_at is not None:
+        since = max(since, memory.stage_zero_at)
+    return max(0.0, since + rules.stage_delay_seconds - now)
+
+
+def _remember_kubelet(seen: Observation, memory: Memory, now: float) -> Memory:
+    """Remember which run of the kubelet there has been contact with.
+
+    Only an answer that is younger than the run counts: contact may have been lost, unnoticed as
+    yet, before the kubelet started, and then it does not know the parents.
+    """
+    if isinstance(seen.kubelet, Unknown):
+        return memory
+    identity = seen.kubelet.value.identity
+    if memory.kubelet_seen is None or memory.kubelet_seen[0] != identity:
+        memory = replace(memory, kubelet_seen=(identity, now))
+    if memory.kubelet_seen is None or identity == memory.contact_kubelet:
+        return memory
+    answered = seen.contact.last_answer
+    is_known = (
+        seen.contact.state is ContactState.REACHABLE
+        and seen.kubelet.value.listening
+        and answered is not None
+        and answered > memory.kubelet_seen[1]
+    )
+    return replace(memory, contact_kubelet=identity) if is_known else memory
+
+
+def _occupancies(
+    seen: Observation,
+    checkpoints: tuple[Checkpoint, ...],
+    by_workload: Mapping[Workload, tuple[Pod, ...]],
+) -> Callable[[Workload], Fact[Occupancy]]:
+    """Return who is up, by the parents that the API tells of now or that were last told of."""
+    if isinstance(seen.runtime, Unknown):
+        unknown = seen.runtime
+        return lambda _workload: unknown
+    told = [
+        replace(c, record=_with_parents(c.record, Known(by_workload.get(c.workload, ()))))
+        for c in checkpoints
+    ]
+    found = occupancies(told, seen.runtime.value)
+    return lambda workload: Known(found[workload.digest])
+
+
+def _by_workload(pods: Fact[tuple[Pod, ...]]) -> Mapping[Workload, tuple[Pod, ...]]:
+    found: dict[Workload, tuple[Pod, ...]] = {}
+    if isinstance(pods, Known):
+        for pod in pods.value:
+            found[pod.workload] = (*found.get(pod.workload, ()), pod)
+    return found
+
+
+def _pods_of(
+    workload: Workload,
+    pods: Fact[tuple[Pod, ...]],
+    by_workload: Mapping[Workload, tuple[Pod, ...]],
+) -> Fact[tuple[Pod, ...]]:
+    return pods if isinstance(pods, Unknown) else Known(by_workload.get(workload, ()))
+
+
+def _with_parents(record: Record, pods: Fact[tuple[Pod, ...]]) -> Record:
+    """Return the record with the UIDs that the runtime may show as this workload's."""
+    if isinstance(pods, Unknown) or not pods.value:
+        return record
+    parents = tuple(sorted(p.uid for p in pods.value if not p.finished))
+    return record if not parents or parents == record.parents else replace(record, parents=parents)
+
+
+def _believed(pods: tuple[Pod, ...], seen: Observation, now: Moment) -> tuple[Pod, ...]:
+    """Return the pods with no Ready that may be from before a power cycle.
+
+    A snapshot of such a parent would take what it is about to try for what it has proved.
+    """
+    if isinstance(seen.kubelet, Known):
+        age = max(0.0, now.wall - seen.kubelet.value.started_at / 1e9)
+        pods = tuple(replace(p, ready_seconds=min(p.ready_seconds, age)) for p in pods)
+    if isinstance(seen.runtime, Known):
+        containers = seen.runtime.value.containers
+        running = {(c.pod_uid, c.id) for c in containers if c.state is ContainerState.RUNNING}
+        pods = tuple(replace(p, ready=p.ready and is_current(p, running)) for p in pods)
+    return pods
+
+
+def _ordered(actions: list[Action]) -> tuple[Action, ...]:
+    """Put what restores contact first and what can wait last."""
+    order = (Release, Kill, Activate, Snapshot, Remove)
+    return tuple(sorted(actions, key=lambda action: order.index(type(action))))
+
+
+def _watch_in(
+    seen: Observation,
+    standings: Mapping[Workload, Standing],
+    tracks: Mapping[Workload, Track],
+    rules: Rules,
+    now: float,
+) -> float:
+    """Return how soon to look again.
+
+    Closely while a parent may come back beside its copy: its sandbox shows a fifth of a second
+    before its first start. That is while the API answers, and for a while after an activation,
+    which may be what brings the API back.
+    """
+    active = [tracks[w].activated_at for w, s in standings.items() if s.state == "active"]
+    is_lost = seen.contact.state in (ContactState.LOST, ContactState.DENIED)
+    if active:
+        is_fresh = any(at is not None and now - at < rules.hand_over_seconds for at in active)
+        is_close = is_fresh or not is_lost or seen.contact.is_answering
+        return rules.watch_seconds if is_close else rules.lost_watch_seconds
+    return rules.lost_watch_seconds if standings and is_lost else rules.tick_seconds
+
+
+def _sentence(
+    seen: Observation, actions: list[Action], standings: Mapping[Workload, Standing]
+) -> str:
+    contact = seen.contact
+    parts = [f"contact {contact.state.value} ({contact.reason})"]
+    if actions:
+        parts.append("; ".join(_phrase(action) for action in _ordered(actions)))
+    counts = Counter(standing.state for standing in standings.values())
+    parts.append(", ".join(f"{counts[s]} {s}" for s in sorted(counts)) or "no checkpoints")
+    return _in_one_line(": ".join((parts[0], "; ".join(parts[1:]))))
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _phrase(action: Action) -> str:
+    match action:
+        case Snapshot(workload):
+            return f"snapshot {workload}"
+        case Activate(workload, revision, issue, reason):
+            return f"activate {workload} revision {revision} issue {issue}: {reason}"
+        case Release(workload, _, reason):
+            return f"release {workload}: {reason}"
+        case Kill(workload):
+            return f"end the released copy of {workload}"
+        case Remove(workload, reason):
+            return f"remove {workload}: {reason}"

@@ -1,0 +1,57 @@
+"""One cycle's view of the world: every fact a decision may rest on, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint
+from checkpointer.core.contact import Contact
+from checkpointer.core.facts import Fact
+from checkpointer.core.runtime import Runtime
+from checkpointer.core.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod that the API binds to this node and that is neither static, mirror nor ours."""
+
+    workload: Workload
+    uid: str
+    name: str
+    is_parent: bool
+    """Whether it is selected for checkpointing and may be."""
+    ready: bool
+    terminating: bool
+    finished: bool
+    """Phase Succeeded or Failed: the kubelet will never run this pod (again)."""
+    ready_seconds: float = 0.0
+    """For how long the status says Ready, by the node's clock: the kubelet here wrote it."""
+    container_ids: frozenset[str] = frozenset()
+    """The runtime's ids of the app containers that the status speaks of."""
+    signature: str = ""
+    """Changes when the spec or the rendered material does."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletRun:
+    """The kubelet's current run: who it is, since when, whether it is there.
+
+    `identity` differs between two runs and needs no clock; `started_at` is in nanoseconds of
+    the Unix epoch, as the socket's file time says.
+    """
+
+    identity: str
+    started_at: int
+    listening: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What all observers say at one moment."""
+
+    contact: Contact
+    pods: Fact[tuple[Pod, ...]]
+    runtime: Fact[Runtime]
+    kubelet: Fact[KubeletRun]
+    manifests: Fact[tuple[ActiveManifest, ...]]
+    checkpoints: Fact[tuple[Checkpoint, ...]]

@@ -1,0 +1,137 @@
+"""What a decision consists of: actions to apply, what to remember, and one sentence.
+
+Actions are idempotent and name what they want to be true; the agent may die between any two
+and the next cycle decides the rest anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from checkpointer.core.checkpoint import Record
+from checkpointer.core.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Store a new revision of this parent if anything differs from the newest one."""
+
+    workload: Workload
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Put this revision's manifest into the kubelet's folder, then end what it replaces.
+
+    `issue` makes it a new pod to the kubelet. `stop_sandboxes` are those of a copy that it
+    replaces: with the API away the kubelet would not stop them.
+    """
+
+    workload: Workload
+    revision: int
+    issue: int
+    reason: str
+    stop_sandboxes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Take the manifest out of the kubelet's folder, then kill these containers of the copy."""
+
+    workload: Workload
+    file_name: str
+    reason: str
+    kill: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill containers of a copy whose manifest is gone: the rest of an interrupted release."""
+
+    workload: Workload
+    kill: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a checkpoint that nothing wants any more from the store."""
+
+    workload: Workload
+    reason: str
+
+
+Action = Snapshot | Activate | Release | Kill | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one checkpoint stands after a decision: a word and what it waits for."""
+
+    state: str
+    """`standby`, `waiting`, `frozen`, `active`, `unusable`."""
+    waits_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What is remembered of one workload between cycles of one run of the agent.
+
+    Times are on the monotonic clock. Losing all of it only makes the agent slower.
+    """
+
+    down_since: float | None = None
+    activated_at: float | None = None
+    confirmed_at: float | None = None
+    """When it was last seen that the kubelet needs no time to start the copy, or can have none."""
+    issues: int = 0
+    known_sandboxes: frozenset[str] | None = None
+    """The parent's sandboxes that were up at activation: a later one is the parent's return.
+    None when the agent that activated it is gone."""
+    excused_attempts: int | None = None
+    """Restarts of the copy that count no more: from before this run of the agent, or outlived."""
+    running_since: float | None = None
+    """Since when the copy has been seen running without a break."""
+    released_at: float | None = None
+    failed_hand_overs: int = 0
+    """Releases in a row after which the parent did not come up in time."""
+    absent_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The last snapshot of a parent that was tried."""
+
+    signature: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered between cycles; only `contact_kubelet` must survive a restart."""
+
+    contact_kubelet: str | None = None
+    """Identity of the kubelet's run that was last seen while contact was Reachable."""
+    kubelet_seen: tuple[str, float] | None = None
+    """The kubelet's current run, and when it was first seen."""
+    tracks: Mapping[Workload, Track] = field(default_factory=dict)
+    ready_since: Mapping[str, float] = field(default_factory=dict)
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    last_cycle: float | None = None
+    last_removal: float | None = None
+    stage_zero_at: float | None = None
+    """When a stage-0 checkpoint was last activated in this outage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The outcome of one decision."""
+
+    sentence: str
+    memory: Memory
+    actions: tuple[Action, ...] = ()
+    records: Mapping[Workload, Record] = field(default_factory=dict)
+    """Records that changed, to be written before the actions are applied."""
+    standings: Mapping[Workload, Standing] = field(default_factory=dict)
+    wake_in: float = 30.0

@@ -1,0 +1,37 @@
+"""The times and counts that a decision goes by; all times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Thresholds of snapshot, activation, release and removal."""
+
+    ready_seconds: float = 10.0
+    """How long a parent must stay Ready before it is snapshotted."""
+    snapshot_retry_seconds: float = 60.0
+    resync_seconds: float = 600.0
+    """How often a parent is snapshotted again although nothing is seen to have changed: values
+    that only the API holds (environment from configMaps) change without a trace on the node."""
+    grace_seconds: float = 30.0
+    """How long a parent may be down when the kubelet may still restart it by itself."""
+    hand_over_seconds: float = 60.0
+    """How long a released workload may be down before its checkpoint is activated again."""
+    stage_delay_seconds: float = 30.0
+    """How long the later stage waits for stage 0 to bring contact back."""
+    confirm_seconds: float = 30.0
+    """How long the kubelet may take from manifest to sandbox; more than its relist of 20 s."""
+    confirm_limit_seconds: float = 600.0
+    crash_limit: int = 3
+    """Restarts of a copy, none of them running, after which the revision before is tried."""
+    absent_seconds: float = 300.0
+    """How long the API must say that nothing of a workload is wanted here before it is removed."""
+    removal_interval_seconds: float = 60.0
+    tick_seconds: float = 30.0
+    """The safety net: a cycle with nothing to wait for is repeated after this time."""
+    lost_watch_seconds: float = 1.0
+    """How often the runtime is asked while contact is lost and events cannot tell."""
+    watch_seconds: float = 0.05
+    """How often the runtime is asked while a copy is active and events cannot tell."""

@@ -1,0 +1,93 @@
+"""Who a pod is across restarts: its workload.
+
+Pod names and UIDs change with every rollout; a checkpoint belongs to what stays: the namespace
+and the controller, or the pod itself when nobody controls it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TEMPLATE_LABELS = ("pod-template-hash", "controller-revision-hash", "pod-template-generation")
+"""Labels that controllers add and that differ between two pods of one workload."""
+
+_NAME_SUFFIX = r"[a-z0-9]{5}"
+_LONGEST_STEM = 58
+"""Of a generated name, before its five characters: longer ones are cut."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Workload:
+    """Namespace, controller kind and controller name; kind `Pod` for a pod without a controller."""
+
+    namespace: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.kind.lower()}/{self.name}"
+
+    @property
+    def digest(self) -> str:
+        """Return 16 hex characters that name this workload in labels and file names."""
+        text = "\0".join((self.namespace, self.kind, self.name))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def may_own(self, pod_namespace: str, pod_name: str) -> bool:
+        """Tell whether the name is one that this workload's controller would give to a pod.
+
+        The form of generated names is that of apiserver's names.SimpleNameGenerator: the
+        owner's name and a dash, cut to 58 characters, then five more; a Deployment puts its
+        template hash between.
+        """
+        if pod_namespace != self.namespace:
+            return False
+        if self.kind == "Pod":
+            return pod_name == self.name
+        if self.kind == "StatefulSet":
+            return re.fullmatch(re.escape(self.name) + "-[0-9]+", pod_name) is not None
+        stem, suffix = pod_name[:-5], pod_name[-5:]
+        if not re.fullmatch(_NAME_SUFFIX, suffix):
+            return False
+        is_cut = len(stem) == _LONGEST_STEM
+        if is_cut and f"{self.name}-".startswith(stem):
+            return True
+        middle = ""
+        if self.kind == "Deployment":
+            middle = r"[a-z0-9]{0,10}-?" if is_cut else r"[a-z0-9]{1,10}-"
+        return re.fullmatch(re.escape(f"{self.name}-") + middle, stem) is not None
+
+
+def workload_of(pod: Mapping[str, Any]) -> Workload:
+    """Return the workload of a v1 Pod as the API returns it.
+
+    A ReplicaSet's pod counts as its Deployment's when the ReplicaSet's name ends in the pod's
+    `pod-template-hash`, as the Deployment controller names them.
+    """
+    metadata = pod["metadata"]
+    namespace = metadata.get("namespace", "default")
+    owner = controller_of(pod)
+    if owner is None:
+        return Workload(namespace, "Pod", metadata["name"])
+    kind, name = owner["kind"], owner["name"]
+    template_hash = (metadata.get("labels") or {}).get("pod-template-hash")
+    if kind == "ReplicaSet" and template_hash and name.endswith(f"-{template_hash}"):
+        return Workload(namespace, "Deployment", name[: -len(template_hash) - 1])
+    return Workload(namespace, kind, name)
+
+
+def controller_of(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the owner reference with `controller: true`, or None."""
+    for owner in pod["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            return dict(owner)
+    return None
+
+
+def identifying_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels without those that differ between two pods of one workload."""
+    return {key: value for key, value in labels.items() if key not in TEMPLATE_LABELS}

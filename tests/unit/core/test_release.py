@@ -1,0 +1,538 @@
+"""Release: when a copy gives way, and what keeps it alive until then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from checkpointer.core.checkpoint import Checkpoint, Record
+from checkpointer.core.contact import Contact
+from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.observation import Pod
+from checkpointer.core.plan import Activate, Plan, Release, Snapshot, Standing
+from checkpointer.core.release import STEADY_SECONDS
+from checkpointer.core.runtime import Container, Runtime, Sandbox
+from tests.unit.core.builders import (
+    ACTIVATED,
+    ACTIVE,
+    API,
+    COPY_RUNS,
+    EMPTY,
+    NEW_KUBELET,
+    NOW,
+    OTHER_POD,
+    PARENT_DIED_IN_PLACE,
+    PARENT_RUNS,
+    RULES,
+    Node,
+    both,
+    checkpoint,
+    container_of,
+    copy_sandbox,
+    dead,
+    denied,
+    lost,
+    manifest,
+    parent_sandbox,
+    pod,
+    reachable,
+    recovering,
+    revision,
+    stamp,
+    suspect,
+)
+
+FILE = manifest().file_name
+READY = Release(API, FILE, "its parent is Ready", ("copy-uid-apiserver",))
+SANDBOX = Release(
+    API, FILE, "its parent's sandbox is up and needs the ports", ("copy-uid-apiserver",)
+)
+
+BACK = ACTIVE.but(contact=reachable(NOW), pods=Known((pod(ready=False), OTHER_POD)))
+"""The API answers again; the parent is wanted and not up."""
+NEW_SANDBOX = Runtime((parent_sandbox(created_at=stamp(NOW)),))
+PARENT_BESIDE = both(COPY_RUNS, PARENT_RUNS)
+KNOWN_SANDBOX = {"known_sandboxes": frozenset({"parent-uid-sandbox"})}
+SHARING = Known((checkpoint(API, revision(shares_ports=True)),))
+
+
+def states(plan: Plan) -> list[Standing]:
+    return list(plan.standings.values())
+
+
+def test_a_copy_holds_while_the_api_is_away() -> None:
+    """And is watched closely, since its parent's sandbox is the moment to give way."""
+    plan = ACTIVE.decide()
+    assert plan.actions == ()
+    assert plan.records == {}
+    assert states(plan) == [Standing("active", "the API")]
+    assert plan.wake_in == RULES.watch_seconds
+
+
+def test_a_copy_holds_while_there_is_no_parent() -> None:
+    """An API server that answers is no reason by itself."""
+    plan = BACK.but(pods=Known((OTHER_POD,))).decide()
+    assert plan.actions == ()
+    assert states(plan) == [Standing("active", "its parent to come back")]
+
+
+READY_BESIDE = BACK.but(pods=Known((pod(), OTHER_POD)), runtime=Known(PARENT_BESIDE)).with_track(
+    **KNOWN_SANDBOX
+)
+
+
+def test_a_ready_parent_whose_containers_run_releases_its_copy() -> None:
+    """At once, and the copy is ended where the two would fight for the ports."""
+    plan = READY_BESIDE.decide()
+    assert plan.actions == (READY, Snapshot(API, "parent-uid"))
+    assert states(plan) == [Standing("standby", "the parent to be Ready")]
+    assert plan.memory.tracks[API].released_at == NOW
+
+
+def test_a_copy_that_shares_the_ports_is_released_without_a_kill() -> None:
+    """The kubelet ends it with its own grace; there is no gap."""
+    plan = READY_BESIDE.but(checkpoints=SHARING).decide()
+    assert plan.actions[0] == replace(READY, kill=())
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        pod(container_ids=frozenset({"from-before"})),
+        pod(container_ids=frozenset({"parent-uid-apiserver", "from-before"})),
+        pod(container_ids=frozenset()),
+        pod(uid="another-uid", container_ids=frozenset({"parent-uid-apiserver"})),
+        pod(terminating=True),
+        pod(ready=False),
+    ],
+)
+@pytest.mark.parametrize("checkpoints", [Known((checkpoint(),)), SHARING])
+def test_a_stale_ready_never_releases(
+    stale: Pod, checkpoints: Known[tuple[Checkpoint, ...]]
+) -> None:
+    """The API remembers it from before the outage: it must speak of what runs now."""
+    node = READY_BESIDE.but(pods=Known((stale, OTHER_POD)), checkpoints=checkpoints)
+    assert node.decide().actions == ()
+
+
+def test_a_ready_parent_that_died_with_the_machine_does_not_release() -> None:
+    """Nothing of it is in the runtime, whatever the API says."""
+    assert BACK.but(pods=Known((pod(), OTHER_POD))).decide().actions == ()
+
+
+@pytest.mark.parametrize("contact", [suspect(), lost(), recovering(), denied()])
+def test_ready_counts_only_while_the_api_is_reachable(contact: Contact) -> None:
+    """Else it may be old."""
+    assert READY_BESIDE.but(contact=contact).decide().actions == ()
+
+
+SEEN = ACTIVE.but(runtime=Known(both(COPY_RUNS, NEW_SANDBOX)))
+
+
+@pytest.mark.parametrize("contact", [reachable(NOW), suspect(), lost(), recovering()])
+def test_a_new_sandbox_of_the_parent_releases_at_once(contact: Contact) -> None:
+    """The kubelet has fetched all the pod needs: that is the proof, and the best moment."""
+    plan = SEEN.but(contact=contact).decide()
+    assert plan.actions == (SANDBOX,)
+
+
+def test_only_the_copys_running_app_containers_are_killed() -> None:
+    """Not its dead ones, not its sandbox, nothing of the parent's."""
+    pair = checkpoint(API, revision(app_containers=("apiserver", "helper", "third")))
+    containers = (
+        container_of(copy_sandbox()),
+        container_of(copy_sandbox(), "helper"),
+        dead(container_of(copy_sandbox(), "third")),
+        container_of(copy_sandbox(), "init"),
+        container_of(parent_sandbox()),
+    )
+    runtime = Runtime((copy_sandbox(), *NEW_SANDBOX.sandboxes), containers)
+    plan = SEEN.but(runtime=Known(runtime), checkpoints=Known((pair,))).decide()
+    assert plan.actions == (replace(SANDBOX, kill=("copy-uid-apiserver", "copy-uid-helper")),)
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "changes"),
+    [
+        (parent_sandbox(), KNOWN_SANDBOX),
+        (parent_sandbox(created_at=stamp(NOW)), KNOWN_SANDBOX),
+        (parent_sandbox(created_at=stamp(NOW), ready=False), {}),
+        (parent_sandbox(), {"known_sandboxes": None}),
+        (parent_sandbox(created_at=stamp(ACTIVATED)), {"known_sandboxes": None}),
+    ],
+)
+def test_a_sandbox_from_before_the_activation_is_no_return(
+    sandbox: Sandbox, changes: dict[str, object]
+) -> None:
+    """It was there already, or it is dead; after a restart of the agent the file's time tells."""
+    runtime = both(COPY_RUNS, Runtime((sandbox,)))
+    node = BACK.but(runtime=Known(runtime)).with_track(**changes)
+    assert node.decide().actions == ()
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "changes"),
+    [
+        (parent_sandbox(created_at=stamp(ACTIVATED) + 1), {"known_sandboxes": None}),
+        (parent_sandbox(), {}),
+        (parent_sandbox(id="another"), KNOWN_SANDBOX),
+    ],
+)
+def test_a_sandbox_from_after_the_activation_is_the_return(
+    sandbox: Sandbox, changes: dict[str, object]
+) -> None:
+    """What this run of the agent saw needs no clock; its successor compares with the file."""
+    node = BACK.but(runtime=Known(both(COPY_RUNS, Runtime((sandbox,))))).with_track(**changes)
+    assert node.decide().actions == (SANDBOX,)
+
+
+def test_a_parent_that_shares_the_ports_is_waited_for_until_ready() -> None:
+    """Its sandbox is not enough: it can become Ready beside the copy, without a gap."""
+    assert SEEN.but(contact=reachable(), checkpoints=SHARING).decide().actions == ()
+
+
+def test_the_active_revision_tells_whether_ports_are_shared() -> None:
+    """Not the newest one, which has not been started."""
+    stored = checkpoint(API, revision(2, shares_ports=True), revision(1))
+    assert SEEN.but(checkpoints=Known((stored,))).decide().actions == (SANDBOX,)
+    stored = checkpoint(API, revision(2), revision(1, shares_ports=True))
+    assert SEEN.but(checkpoints=Known((stored,))).decide().actions == ()
+
+
+def test_an_unknown_runtime_holds_the_copy() -> None:
+    """Even when its parent was about to return."""
+    plan = SEEN.but(runtime=Unknown("no socket")).decide()
+    assert plan.actions == ()
+    assert states(plan) == [Standing("active", "the runtime: no socket")]
+
+
+def test_a_parents_sandbox_counts_although_the_api_denies_us() -> None:
+    """The kubelet made it with its own credentials; an API server that starts denies at first."""
+    assert SEEN.but(contact=denied()).decide().actions == (SANDBOX,)
+
+
+def test_credentials_that_are_accepted_again_hold_no_longer() -> None:
+    """The sandbox's moment is not to be missed over the time that trust takes."""
+    contact = replace(denied(), successes=1, is_answering=True)
+    plan = SEEN.but(contact=contact).decide()
+    assert plan.actions == (SANDBOX,)
+
+
+def test_an_unknown_manifest_folder_freezes() -> None:
+    """Nobody can tell whether anything is active."""
+    plan = SEEN.but(manifests=Unknown("cannot be listed")).decide()
+    assert plan.actions == ()
+    assert states(plan) == [Standing("frozen", "the manifest folder: cannot be listed")]
+
+
+STUCK = BACK.but(runtime=Known(both(COPY_RUNS, PARENT_DIED_IN_PLACE))).with_track(**KNOWN_SANDBOX)
+
+
+@pytest.mark.parametrize(
+    ("failed", "wait"),
+    [(0, 60), (1, 120), (2, 240), (3, 480), (6, 3840), (7, 3840), (1000, 3840)],
+)
+def test_a_parent_that_cannot_become_ready_beside_its_copy_gets_its_turn(
+    failed: int, wait: int
+) -> None:
+    """Once contact has lasted; each hand-over that failed doubles the wait, up to an hour."""
+    node = STUCK.with_track(failed_hand_overs=failed)
+    reason = "its parent's sandbox is up and does not become Ready beside the copy"
+    assert node.decide(NOW + wait - 0.1).actions == ()
+    assert node.decide(NOW + wait).actions == (replace(SANDBOX, reason=reason),)
+
+
+@pytest.mark.parametrize("contact", [suspect(NOW), lost(NOW), recovering(NOW), denied(NOW)])
+def test_it_gets_no_turn_without_lasting_contact(contact: Contact) -> None:
+    """However long the copy has been up."""
+    assert STUCK.but(contact=contact).decide(NOW + 9999).actions == ()
+
+
+def test_a_parent_refused_beside_its_copy_gets_its_turn() -> None:
+    """The kubelet fails a pod whose host port the copy has: no sandbox ever comes."""
+    node = BACK.but(pods=Known((pod(ready=False, is_parent=False, finished=True), OTHER_POD)))
+    assert node.decide(NOW + 59.9).actions == ()
+    reason = "its parent was refused beside the copy"
+    assert node.decide(NOW + 60).actions == (replace(SANDBOX, reason=reason),)
+
+
+def test_a_finished_pod_beside_a_live_one_is_no_sign() -> None:
+    """Evicted pods lie about for long; the live one is what counts."""
+    evicted = pod(uid="old", ready=False, is_parent=False, finished=True)
+    node = BACK.but(pods=Known((evicted, pod(ready=False), OTHER_POD)))
+    assert node.decide(NOW + 9999).actions == ()
+
+
+UNSELECTED = Known((pod(ready=False, is_parent=False), OTHER_POD))
+
+
+def test_a_parent_that_is_not_selected_any_more_releases_a_copy_that_shares_its_ports() -> None:
+    """Nothing can be lost by it."""
+    plan = BACK.but(pods=UNSELECTED, checkpoints=SHARING).decide()
+    assert plan.actions == (Release(API, FILE, "its parent is not selected any more"),)
+
+
+def test_a_parent_that_is_not_selected_any_more_must_still_come_up() -> None:
+    """Else the API server would go with its copy, come back by activation, and go again."""
+    assert BACK.but(pods=UNSELECTED).decide(NOW + 200).actions == ()
+
+
+def test_a_finished_parent_is_not_an_unselected_one() -> None:
+    """What has finished is never selected; its controller makes the next one."""
+    finished = Known((pod(ready=False, is_parent=False, finished=True), OTHER_POD))
+    assert BACK.but(pods=finished, checkpoints=SHARING).decide().actions == ()
+
+
+def test_a_release_forgets_failed_revisions() -> None:
+    """What failed as a copy may be good in the next outage."""
+    record = Record(parents=("parent-uid",), issue=4, failed=(2,))
+    plan = READY_BESIDE.but(checkpoints=Known((checkpoint(record=record),))).decide()
+    assert plan.records == {API: replace(record, failed=())}
+
+
+def test_a_release_that_could_not_be_done_is_planned_again() -> None:
+    """With what was known before, so that it does not turn into another decision."""
+    plan = SEEN.decide()
+    assert SEEN.then(plan).decide(NOW + 1).actions == plan.actions
+
+
+NOT_STARTED = ACTIVE.but(runtime=Known(EMPTY))
+"""The manifest lies there, and the kubelet has made nothing of it."""
+
+
+def issued(node: Node, seconds: int, step: float = 1.0) -> list[tuple[float, int]]:
+    """Return when it is issued anew and under which number, the manifest being rewritten."""
+    found, now = [], ACTIVATED
+    while now <= ACTIVATED + seconds:
+        plan = node.decide(now)
+        node = node.then(plan)
+        for action in plan.actions:
+            assert isinstance(action, Activate)
+            found.append((now - ACTIVATED, action.issue))
+            active = manifest(issue=action.issue, uid=f"uid-{action.issue}")
+            node = node.but(manifests=Known((active,)))
+        now += step
+    return found
+
+
+def test_a_manifest_that_the_kubelet_refused_is_issued_anew_with_backoff() -> None:
+    """As a new pod, for the kubelet never retries a refused one; ten minutes apart at most."""
+    assert issued(NOT_STARTED, 3000, step=10.0) == [
+        (30.0, 5),
+        (90.0, 6),
+        (210.0, 7),
+        (450.0, 8),
+        (930.0, 9),
+        (1530.0, 10),
+        (2130.0, 11),
+        (2730.0, 12),
+    ]
+
+
+def test_the_new_issue_is_said_and_written_first() -> None:
+    """So that the number is never used twice, even if the agent dies right after."""
+    plan = NOT_STARTED.decide(ACTIVATED + 30)
+    assert plan.actions == (
+        Activate(API, 1, 5, "the kubelet has not started it for 30 s: issued anew"),
+    )
+    assert plan.records == {API: Record(parents=("parent-uid",), issue=5)}
+
+
+def test_a_lost_record_does_not_bring_an_old_issue_back() -> None:
+    """The manifest's own number counts too."""
+    node = NOT_STARTED.but(checkpoints=Known((checkpoint(record=Record()),)))
+    assert [a.issue for a in node.decide(ACTIVATED + 30).actions if isinstance(a, Activate)] == [5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "waits_for"),
+    [
+        (
+            {"kubelet": Known(replace(NEW_KUBELET, listening=False))},
+            "the kubelet, which is not running",
+        ),
+        ({"contact": recovering()}, "the kubelet to start it"),
+        ({"contact": suspect()}, "the kubelet to start it"),
+        ({"contact": reachable()}, "the kubelet to start it"),
+        ({"contact": denied()}, "the kubelet to start it"),
+        ({"runtime": Unknown("no socket")}, "the runtime: no socket"),
+        ({"runtime": Known(Runtime((copy_sandbox(),)))}, "the kubelet to start its containers"),
+    ],
+)
+def test_nothing_is_issued_anew_without_need(changes: dict[str, object], waits_for: str) -> None:
+    """Not while the kubelet is down, nor once the API answers, nor when it has been taken."""
+    node = NOT_STARTED.but(**changes)
+    for later in (30, 300, 3000):
+        plan = node.decide(ACTIVATED + later)
+        assert plan.actions == ()
+        assert states(plan) == [Standing("active", waits_for)]
+        node = node.then(plan)
+
+
+def test_the_kubelet_gets_its_time_from_when_it_listens() -> None:
+    """It was down for an hour; its first half minute is its own."""
+    down = NOT_STARTED.but(kubelet=Known(replace(NEW_KUBELET, listening=False)))
+    node = down.then(down.decide(NOW)).but(kubelet=Known(NEW_KUBELET))
+    assert node.decide(NOW + 29).actions == ()
+    assert len(node.decide(NOW + 30).actions) == 1
+
+
+def test_a_copy_that_vanishes_after_an_hour_is_the_kubelets_to_make_again() -> None:
+    """Not refused: a new issue would make it terminate what it is about to start."""
+    node = ACTIVE.then(ACTIVE.decide(NOW + 3600)).but(runtime=Known(EMPTY))
+    assert node.decide(NOW + 3601).actions == ()
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "is_taken"),
+    [
+        (copy_sandbox(), True),
+        (copy_sandbox(ready=False), True),
+        (copy_sandbox(ready=False, created_at=NEW_KUBELET.started_at - 1), False),
+        (copy_sandbox(created_at=NEW_KUBELET.started_at - 1), True),
+        (copy_sandbox(uid="of-another-issue"), False),
+    ],
+)
+def test_a_sandbox_of_the_kubelets_run_shows_that_it_took_the_manifest(
+    sandbox: Sandbox, is_taken: bool
+) -> None:
+    """A dead one from before a reboot, or another issue's, shows nothing."""
+    node = NOT_STARTED.but(runtime=Known(Runtime((sandbox,))))
+    assert (node.decide(ACTIVATED + 30).actions == ()) is is_taken
+
+
+def test_without_the_kubelets_start_any_sandbox_counts() -> None:
+    """What cannot be told changes nothing."""
+    dead_one = Runtime((copy_sandbox(ready=False, created_at=0),))
+    node = NOT_STARTED.but(runtime=Known(dead_one), kubelet=Unknown("no socket"))
+    assert node.decide(ACTIVATED + 30).actions == ()
+
+
+def test_a_revision_that_does_not_verify_any_more_is_not_issued_anew() -> None:
+    """The one before serves; with none left the manifest is left as it is."""
+    older = checkpoint(API, revision(1))
+    node = NOT_STARTED.but(manifests=Known((manifest(revision=2),)), checkpoints=Known((older,)))
+    plan = node.decide(ACTIVATED + 30)
+    assert [a.revision for a in plan.actions if isinstance(a, Activate)] == [1]
+    none = node.but(checkpoints=Known((replace(older, revisions=()),)))
+    assert none.decide(ACTIVATED + 30).actions == ()
+
+
+THREE = Known((checkpoint(API, revision(3), revision(2), revision(1)),))
+
+
+def crashed(attempt: int, uid: str = "copy-uid") -> Runtime:
+    sandbox = copy_sandbox(uid=uid)
+    return Runtime((sandbox,), (dead(container_of(sandbox), attempt),))
+
+
+CRASHING = ACTIVE.but(checkpoints=THREE, manifests=Known((manifest(revision=3),)))
+
+
+@pytest.mark.parametrize(("attempt", "falls_back"), [(0, False), (2, False), (3, True), (7, True)])
+def test_a_copy_that_keeps_crashing_is_replaced_by_the_revision_before(
+    attempt: int, falls_back: bool
+) -> None:
+    """Its sandbox is stopped, since with the API away the kubelet would not do it."""
+    plan = CRASHING.but(runtime=Known(crashed(attempt))).decide()
+    if not falls_back:
+        assert plan.actions == ()
+        return
+    assert plan.actions == (
+        Activate(API, 2, 5, "revision 3 keeps crashing", ("copy-uid-sandbox",)),
+    )
+    assert plan.records == {API: Record(parents=("parent-uid",), issue=5, failed=(3,))}
+
+
+def test_a_copy_that_runs_is_not_crashing() -> None:
+    """Whatever it did before."""
+    runtime = both(crashed(7), Runtime((), (container_of(copy_sandbox(), id="again", attempt=8),)))
+    assert CRASHING.but(runtime=Known(runtime)).decide().actions == ()
+
+
+@pytest.mark.parametrize("contact", [reachable(), suspect(), recovering(), denied()])
+def test_no_revision_is_exchanged_once_the_api_answers(contact: Contact) -> None:
+    """Its parent is what the node waits for then."""
+    assert CRASHING.but(contact=contact, runtime=Known(crashed(9))).decide().actions == ()
+
+
+def test_each_revision_is_tried_once_and_never_for_ever() -> None:
+    """All of them crash: down to the oldest, and there it stays."""
+    node, now, tried = CRASHING, NOW, []
+    uid = "copy-uid"
+    for _ in range(50):
+        now += 60.0
+        plan = node.but(runtime=Known(crashed(5, uid))).decide(now)
+        node = node.then(plan)
+        for action in plan.actions:
+            assert isinstance(action, Activate)
+            tried.append((action.revision, action.issue))
+            uid = f"uid-{action.issue}"
+            active = manifest(revision=action.revision, issue=action.issue, uid=uid)
+            node = node.but(manifests=Known((active,)))
+    assert tried == [(2, 5), (1, 6)]
+    assert states(plan) == [Standing("active", "it keeps crashing and there is no other revision")]
+    assert plan.records == {}
+
+
+def test_containers_that_died_with_the_machine_are_no_crashes() -> None:
+    """A node that loses its power again and again in one outage: the attempts add up for ever."""
+    node = CRASHING.with_track(excused_attempts=None).but(runtime=Known(crashed(4)))
+    for now, attempt in ((NOW, 4), (NOW + 10, 5), (NOW + 30, 6)):
+        plan = node.but(runtime=Known(crashed(attempt))).decide(now)
+        assert plan.actions == ()
+        node = node.then(plan)
+    assert len(node.but(runtime=Known(crashed(7))).decide(NOW + 60).actions) == 1
+
+
+def test_a_fresh_agent_judges_by_the_first_containers_it_sees() -> None:
+    """None are there yet when it starts; those that come continue the old count."""
+    fresh = CRASHING.with_track(excused_attempts=None, activated_at=NOW).but(runtime=Known(EMPTY))
+    node = fresh.then(fresh.decide(NOW))
+    assert node.but(runtime=Known(crashed(9))).decide(NOW + 5).actions == ()
+
+
+def running(attempt: int) -> Runtime:
+    sandbox = copy_sandbox()
+    container: Container = container_of(sandbox, attempt=attempt)
+    return Runtime((sandbox,), (container,))
+
+
+@pytest.mark.parametrize(("up", "falls_back"), [(10.0, True), (STEADY_SECONDS, False)])
+def test_restarts_of_a_copy_that_ran_for_long_are_forgiven(up: float, falls_back: bool) -> None:
+    """Three restarts in a month are no crash loop."""
+    node = CRASHING.but(runtime=Known(running(2)))
+    for now in (NOW, NOW + up):
+        node = node.then(node.decide(now))
+    plan = node.but(runtime=Known(crashed(3))).decide(NOW + up + 1)
+    assert bool(plan.actions) is falls_back
+
+
+def test_a_manifest_without_a_checkpoint_is_released_like_any_other() -> None:
+    """Somebody has emptied the store; the copy must not stand in its parent's way for ever."""
+    node = SEEN.but(
+        contact=reachable(NOW), pods=Known((pod(ready=False), OTHER_POD)), checkpoints=Known(())
+    )
+    plan = node.decide()
+    assert plan.actions == (SANDBOX,)
+    assert plan.records == {}
+
+
+def test_a_manifest_without_a_checkpoint_is_released_when_nothing_wants_it() -> None:
+    """After the same grace as any other; and nothing is written about it."""
+    node = ACTIVE.but(contact=reachable(NOW), pods=Known((OTHER_POD,)), checkpoints=Known(()))
+    plans = []
+    for number in range(11):
+        plans.append(node.decide(NOW + 30 * number))
+        node = node.then(plans[-1])
+    assert [plan.actions for plan in plans] == [()] * 10 + [
+        (Release(API, FILE, "nothing of it has been wanted here"),)
+    ]
+    assert all(plan.records == {} for plan in plans)
+
+
+def test_a_manifest_without_a_checkpoint_is_never_issued_anew() -> None:
+    """There is nothing to write it from."""
+    node = NOT_STARTED.but(checkpoints=Known(()))
+    assert node.decide(ACTIVATED + 9999).actions == ()
