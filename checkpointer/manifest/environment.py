@@ -1,0 +1,221 @@
+"""A container's environment without references: what the kubelet would have computed.
+
+A port of the part of K/kubelet_pods.go:makeEnvironmentVariables that needs the API: envFrom in
+its order, then env; a later one wins; `optional` leaves out what is not there. Values from
+references become literals, escaped where the kubelet would expand them. `$(NAME)` in the
+parent's own values, and all that the kubelet can compute itself, is left to the kubelet.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from checkpointer.core.facts import Fact, Unknown
+from checkpointer.manifest.downward import substitute
+from checkpointer.manifest.expansion import escape
+from checkpointer.manifest.formats import is_env_name
+from checkpointer.manifest.identity import Identity
+from checkpointer.manifest.sources import PLACEHOLDER, ApiObject, Options, Sources
+from checkpointer.manifest.verdict import Ledger
+
+_CONFIG_MAP: Final = "config map"
+_SECRET: Final = "secret"  # noqa: S105 - the name of a kind
+_SERVICE_PORT: Final = "443"
+"""The port of the service `kubernetes`, which the kubelet would have told."""
+_RELAXED_NAMES: Final = (1, 32)
+"""The kubelet from which on names that are no C identifiers are taken (RelaxedEnvironment-
+VariableValidation); before, the kubelet skips them and its validation refuses them."""
+
+_OPT_IN: Final = (
+    'annotate the pod with checkpointer.alpha.coreos.com/inline-secrets: "true", or allow its '
+    "namespace in the configuration; or mount the secret as a volume instead"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentMaker:
+    """Makes environments of one pod's containers."""
+
+    identity: Identity
+    sources: Sources
+    options: Options
+    ledger: Ledger
+
+    def inline(self, container: dict[str, Any], path: str) -> None:
+        """Replace `env` and `envFrom` of a container by an `env` without API references."""
+        literals: dict[str, str] = {}
+        for index, source in enumerate(container.pop("envFrom", ())):
+            self._take_source(source, literals, f"{path}.envFrom[{index}]")
+        entries = [{"name": name, "value": escape(literals[name])} for name in sorted(literals)]
+        for index, entry in enumerate(container.get("env", ())):
+            kept = self._take_entry(entry, f"{path}.env[{index}]")
+            if kept is not None:
+                entries.append(kept)
+        entries = self._service_entries(entries, path) + entries
+        container.pop("env", None)
+        if entries:
+            container["env"] = entries
+
+    def _take_source(self, source: Mapping[str, Any], literals: dict[str, str], path: str) -> None:
+        for field, kind in (("configMapRef", _CONFIG_MAP), ("secretRef", _SECRET)):
+            reference = source.get(field)
+            if reference is not None:
+                values = self._all_values(kind, reference, path)
+                if values is not None:
+                    self._add_values(values, source.get("prefix") or "", literals, path)
+
+    def _all_values(
+        self, kind: str, reference: Mapping[str, Any], path: str
+    ) -> Mapping[str, str] | None:
+        """Return what envFrom takes from one object; None when there is nothing to take."""
+        name = reference.get("name") or ""
+        fact = self._fact(kind, name)
+        if isinstance(fact, Unknown):
+            if self.options.placeholders and self._may_publish(kind, name, path):
+                self.ledger.change(path, "dropped", f"the variables of {kind} {name} are not known")
+                self.ledger.warn(path, f"the variables of {kind} {name} are known only on a node")
+            elif not self.options.placeholders:
+                self._refuse_unknown(kind, name, fact, path)
+            return None
+        if fact.value is None:
+            self._meet_absence(f"{kind} {name}", reference, path)
+            return None
+        if not self._may_publish(kind, name, path):
+            return None
+        values = self._decode(kind, name, fact.value, path)
+        self.ledger.change(path, "rewritten", f"{len(values)} variables of {kind} {name} inlined")
+        return values
+
+    def _add_values(
+        self, values: Mapping[str, str], prefix: str, literals: dict[str, str], path: str
+    ) -> None:
+        for key, value in values.items():
+            name = prefix + key
+            if is_env_name(name) or self._takes_any_name():
+                literals[name] = value
+            else:
+                self.ledger.warn(
+                    path,
+                    f"the variable {name} is left out: kubelets before 1.32 skip such names",
+                    "rename the key",
+                )
+
+    def _take_entry(self, entry: dict[str, Any], path: str) -> dict[str, Any] | None:
+        """Return the entry as it can stay, or None when the kubelet would leave it out."""
+        name = entry.get("name", "")
+        if not is_env_name(name) and not self._takes_any_name():
+            self.ledger.warn(
+                f"{path}.name", "kubelets before 1.32 refuse this name", "rename the variable"
+            )
+        source = entry.get("valueFrom")
+        if source is None or entry.get("value"):
+            return entry
+        for field, kind in (("configMapKeyRef", _CONFIG_MAP), ("secretKeyRef", _SECRET)):
+            if field in source:
+                value = self._one_value(kind, source[field], f"{path}.valueFrom.{field}")
+                return None if value is None else {"name": name, "value": escape(value)}
+        field_path = (source.get("fieldRef") or {}).get("fieldPath", "")
+        literal = substitute(field_path, self.identity)
+        if literal is None:
+            return entry
+        self.ledger.change(
+            f"{path}.valueFrom", "substituted", f"the parent's {field_path}: the copy's differs"
+        )
+        return {"name": name, "value": escape(literal)}
+
+    def _one_value(self, kind: str, reference: Mapping[str, Any], path: str) -> str | None:
+        """Return the value of one key; None when it is left out, or refused."""
+        name, key = reference.get("name") or "", reference.get("key") or ""
+        fact = self._fact(kind, name)
+        if isinstance(fact, Unknown):
+            if not self._may_publish(kind, name, path):
+                return None
+            if self.options.placeholders:
+                self.ledger.change(path, "rewritten", f"key {key} of {kind} {name} inlined")
+                return PLACEHOLDER.format(f"key {key} of {kind} {name}")
+            self._refuse_unknown(kind, name, fact, path)
+            return None
+        if fact.value is None:
+            self._meet_absence(f"{kind} {name}", reference, path)
+            return None
+        if key not in (fact.value.get("data") or {}):
+            self._meet_absence(f"key {key} of {kind} {name}", reference, path)
+            return None
+        if not self._may_publish(kind, name, path):
+            return None
+        self.ledger.change(path, "rewritten", f"key {key} of {kind} {name} inlined")
+        return self._decode(kind, name, {"data": {key: fact.value["data"][key]}}, path).get(key)
+
+    def _meet_absence(self, what: str, reference: Mapping[str, Any], path: str) -> None:
+        if reference.get("optional"):
+            self.ledger.change(path, "dropped", f"{what} does not exist and is optional")
+        else:
+            self.ledger.refuse(path, f"{what} does not exist: the container cannot start")
+
+    def _fact(self, kind: str, name: str) -> Fact[ApiObject | None]:
+        sources = self.sources
+        return sources.config_map(name) if kind is _CONFIG_MAP else sources.secret(name)
+
+    def _refuse_unknown(self, kind: str, name: str, fact: Unknown, path: str) -> None:
+        self.ledger.refuse(path, f"{kind} {name}: {fact.reason}")
+
+    def _may_publish(self, kind: str, name: str, path: str) -> bool:
+        """Tell whether values may be written out; refuses a secret's without an opt-in."""
+        if kind is _CONFIG_MAP or self.options.inline_secrets:
+            return True
+        self.ledger.refuse(
+            path,
+            f"the value of secret {name} would be readable for all who may read pods: a static "
+            "pod can only have it written into its manifest, and its mirror pod shows that",
+            _OPT_IN,
+        )
+        return False
+
+    def _decode(self, kind: str, name: str, source: ApiObject, path: str) -> dict[str, str]:
+        """Return the data as texts; a secret's bytes must be UTF-8 to be in a manifest."""
+        data: Mapping[str, str] = source.get("data") or {}
+        if kind is _CONFIG_MAP:
+            return {key: value or "" for key, value in data.items()}
+        texts: dict[str, str] = {}
+        for key, value in data.items():
+            try:
+                texts[key] = binascii.a2b_base64(value or "").decode("utf-8")
+            except ValueError:
+                self.ledger.refuse(
+                    path,
+                    f"key {key} of secret {name} is not text: it cannot be in a manifest",
+                    "mount the secret as a volume instead",
+                )
+        return texts
+
+    def _takes_any_name(self) -> bool:
+        version = self.options.kubelet_version
+        return version is not None and version >= _RELAXED_NAMES
+
+    def _service_entries(self, entries: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
+        """Return KUBERNETES_SERVICE_HOST and _PORT where the parent had them from the kubelet.
+
+        The kubelet injects the API's service into every container, whatever enableServiceLinks
+        says, unless the container sets the variable itself (getServiceEnvVarMap).
+        """
+        if self.options.service_host is None:
+            return []
+        names = {entry.get("name") for entry in entries}
+        port = self.options.service_port or _SERVICE_PORT
+        if "KUBERNETES_SERVICE_HOST" in names:
+            port = _SERVICE_PORT
+        wanted = {
+            "KUBERNETES_SERVICE_HOST": self.options.service_host,
+            "KUBERNETES_SERVICE_PORT": port,
+        }
+        added = [
+            {"name": name, "value": value} for name, value in wanted.items() if name not in names
+        ]
+        if added:
+            self.ledger.change(
+                f"{path}.env", "added", "where to find the API: offline the kubelet cannot tell"
+            )
+        return added
