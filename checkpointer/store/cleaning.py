@@ -1,0 +1,91 @@
+"""Finishing what a process that died had begun: only names that begin with our prefix, or that a
+renewal of tokens leaves in a volume. The caller must be the only writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from checkpointer.store.checkpoints import read_pointer, revision_numbers
+from checkpointer.store.copies import remove_leftovers
+from checkpointer.store.digests import StoredRevision
+from checkpointer.store.durable import REMOVED, Disk, is_temporary, store_errors
+from checkpointer.store.errors import DiskError, StoreError
+from checkpointer.store.files import list_names
+from checkpointer.store.layout import CURRENT, MATERIAL, RECORD, REVISIONS, STATE
+
+
+def clean_store(disk: Disk, root: Path) -> tuple[str, ...]:
+    """Remove leftovers and mend pointers below `root`; return what could not be done, and why."""
+    problems: list[str] = []
+
+    def attempt(what: Path, step: Callable[[], object]) -> None:
+        try:
+            with store_errors(f"cannot clean {what}"):
+                step()
+        except DiskError as error:
+            problems.append(str(error))
+
+    attempt(root, lambda: remove_temporaries(disk, root, root))
+    attempt(root / STATE, lambda: remove_temporaries(disk, root, root / STATE))
+    for namespace in _folders(disk, root):
+        attempt(namespace, partial(remove_temporaries, disk, root, namespace))
+        for folder in _folders(disk, namespace):
+            attempt(folder, partial(_clean_workload, disk, root, folder))
+    return tuple(problems)
+
+
+def remove_temporaries(disk: Disk, root: Path, folder: Path) -> None:
+    """Remove our leftovers in one folder."""
+    for name in list_names(disk.calls, folder) or ():
+        if is_temporary(name):
+            disk.remove_tree(folder / name, inside=root)
+
+
+def remove_remains(disk: Disk, root: Path, folder: Path) -> None:
+    """Remove what is left of a workload without revisions, and its folders if they are empty.
+
+    Its renamed revisions go last: they are what tells that the rest is to go too.
+    """
+    disk.remove_file(folder / CURRENT)
+    disk.remove_file(folder / RECORD)
+    remove_temporaries(disk, root, folder)
+    if disk.remove_empty_directory(folder):
+        disk.remove_empty_directory(folder.parent)
+
+
+def _clean_workload(disk: Disk, root: Path, folder: Path) -> None:
+    names = list_names(disk.calls, folder) or []
+    if REVISIONS not in names and any(name.startswith(REMOVED) for name in names):
+        remove_remains(disk, root, folder)
+        return
+    remove_temporaries(disk, root, folder)
+    remove_temporaries(disk, root, folder / REVISIONS)
+    for number in revision_numbers(folder, disk.calls):
+        material = folder / REVISIONS / str(number) / MATERIAL
+        for volume in _folders(disk, material):
+            if (volume / "..data").is_symlink():
+                remove_leftovers(disk, volume)
+    _mend_pointer(disk, folder)
+
+
+def _mend_pointer(disk: Disk, folder: Path) -> None:
+    """Let an unreadable pointer name the newest revision that verifies: the one that serves."""
+    try:
+        read_pointer(folder, disk.calls)
+    except StoreError:
+        for number in revision_numbers(folder, disk.calls):
+            if not StoredRevision(folder / REVISIONS / str(number), disk.calls).problems():
+                disk.write_file(folder / CURRENT, b"%d\n" % number)
+                return
+
+
+def _folders(disk: Disk, folder: Path) -> list[Path]:
+    try:
+        names = list_names(disk.calls, folder) or ()
+    except (OSError, DiskError):
+        return []  # whoever reads the store says so
+    found = [folder / name for name in names if not name.startswith(".")]
+    return [path for path in found if path.is_dir() and not path.is_symlink()]

@@ -1,0 +1,42 @@
+"""Whether a folder can be trusted: nobody but root and us may replace anything on the way to it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from checkpointer.store.errors import UnsafePathError
+
+
+def check_folder(path: Path) -> None:
+    """Check a folder of ours and all above it; what does not exist yet is fine.
+
+    Each must be a real folder (no symbolic link), owned by root or us, and not writable by
+    others, save for one with the sticky bit such as /tmp. The folder itself must be ours.
+    Raises UnsafePathError naming the folder and what was expected; OSError if one cannot be read.
+    """
+    if not path.is_absolute() or ".." in path.parts:
+        raise UnsafePathError(f"{path} is not an absolute path without '..'")
+    for folder in [*reversed(path.parents), path]:
+        try:
+            status = folder.lstat()
+        except FileNotFoundError:
+            return
+        _check(folder, status, is_ours=folder == path)
+
+
+def _check(folder: Path, status: os.stat_result, *, is_ours: bool) -> None:
+    user = os.geteuid()
+    if stat.S_ISLNK(status.st_mode):
+        raise UnsafePathError(f"{folder} is a symbolic link, expected a folder")
+    if not stat.S_ISDIR(status.st_mode):
+        raise UnsafePathError(f"{folder} is not a folder")
+    allowed = {user} if is_ours else {0, user}
+    if status.st_uid not in allowed:
+        raise UnsafePathError(
+            f"{folder} belongs to user {status.st_uid}, expected {' or '.join(map(str, allowed))}"
+        )
+    if status.st_mode & 0o022 and (is_ours or not status.st_mode & stat.S_ISVTX):
+        mode = stat.S_IMODE(status.st_mode)
+        raise UnsafePathError(f"{folder} is writable by others (mode {mode:04o})")
