@@ -1,0 +1,147 @@
+"""What the kubelet leaves on disk: which run of it this is, and the volumes it has rendered.
+
+Nothing is asked of the kubelet itself: its own idea of running pods is a cache of what the API
+last confirmed (peers.md P1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.observation import KubeletRun
+from checkpointer.store.errors import MaterialError
+from checkpointer.store.material import RenderedVolume
+from checkpointer.store.rendered import SIZE_LIMIT, data_folder, read_rendered
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+SOCKETS = ("pod-resources/kubelet.sock", "device-plugins/kubelet.sock")
+"""Made anew by each run of the kubelet; the first is the newer feature."""
+
+_RENDERED = tuple(
+    f"kubernetes.io~{name}" for name in ("configmap", "downward-api", "projected", "secret")
+)
+
+_CONNECT_SECONDS = 0.2
+
+
+def read_boot_id(path: Path = BOOT_ID) -> Fact[str]:
+    """Return what the kernel calls this boot."""
+    try:
+        boot_id = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        return Unknown(f"cannot read the boot id from {path}: {error}")
+    return Known(boot_id) if boot_id else Unknown(f"{path} is empty")
+
+
+class Kubelet:
+    """The kubelet's folder, `/var/lib/kubelet` by default."""
+
+    def __init__(self, kubelet_dir: Path, size_limit: int = SIZE_LIMIT) -> None:
+        self.path = kubelet_dir
+        self._size_limit = size_limit
+
+    def incarnation(self, boot_id: str) -> Fact[str]:
+        """Return a name of the kubelet's current run that no other run has.
+
+        It is made of the boot's id and the identity of the socket file that each run makes
+        anew. It is the same as long as that file is; no clock is compared.
+        """
+        run = self._socket()
+        return run if isinstance(run, Unknown) else Known(_identity(boot_id, *run.value))
+
+    def run(self, boot_id: str) -> Fact[KubeletRun]:
+        """Return the kubelet's current run, with its start and whether it listens."""
+        found = self._socket()
+        if isinstance(found, Unknown):
+            return found
+        path, status = found.value
+        identity = _identity(boot_id, path, status)
+        return Known(KubeletRun(identity, status.st_mtime_ns, _is_listening(path)))
+
+    def read_volume(
+        self, pod_uid: str, plugin: str, name: str, token_paths: Iterable[str] = ()
+    ) -> RenderedVolume:
+        """Read a pod's rendered volume; `plugin` is as in `kubernetes.io~projected`.
+
+        Raises MaterialError with the reason why it cannot be taken, CannotTellError.
+        """
+        path = self._volume(pod_uid, plugin, name)
+        return read_rendered(path, plugin, name, token_paths, size_limit=self._size_limit)
+
+    def volume_version(self, pod_uid: str, plugin: str, name: str) -> str:
+        """Return what changes with each update of a volume, without reading its content.
+
+        Empty while it is not rendered. Raises MaterialError.
+        """
+        path = self._volume(pod_uid, plugin, name)
+        try:
+            return f"{path.lstat().st_ino}:{data_folder(path)}"
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise MaterialError(f"cannot read volume {name} ({path}): {error.strerror}") from error
+
+    def volume_marks(self, pod_uid: str) -> str:
+        """Return what changes when any rendered volume of a pod does, without reading contents.
+
+        What cannot be read is left out: taking the snapshot will say so.
+        """
+        found: list[str] = []
+        try:
+            volumes = self._volume(pod_uid, _RENDERED[0], _RENDERED[0]).parents[1]
+            for plugin in _RENDERED:
+                if not (volumes / plugin).is_dir():
+                    continue
+                names = sorted(os.listdir(volumes / plugin))
+                found.extend(
+                    f"{name}={self.volume_version(pod_uid, plugin, name)}" for name in names
+                )
+        except (OSError, MaterialError):
+            found.append("?")
+        return " ".join(found)
+
+    def _volume(self, pod_uid: str, plugin: str, name: str) -> Path:
+        for part in (pod_uid, plugin, name):
+            if not part or part in (".", "..") or "/" in part or "\0" in part:
+                raise MaterialError(f"volume {name!r} of pod {pod_uid!r}: {part!r} is no file name")
+        return self.path / "pods" / pod_uid / "volumes" / plugin / name
+
+    def _socket(self) -> Fact[tuple[Path, os.stat_result]]:
+        for name in SOCKETS:
+            path = self.path / name
+            try:
+                status = path.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                return Unknown(f"cannot read {path}: {error.strerror}")
+            return Known((path, status))
+        return Unknown(f"the kubelet has no socket at {self.path}/{' or '.join(SOCKETS)}")
+
+
+def _identity(boot_id: str, path: Path, status: os.stat_result) -> str:
+    parts = (boot_id, path.parent.name, status.st_dev, status.st_ino, status.st_mtime_ns)
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+def _is_listening(path: Path) -> bool:
+    """Connect once. Through an open folder: a socket's address has at most 107 bytes."""
+    try:
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_CONNECT_SECONDS)
+            connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+            return True
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
