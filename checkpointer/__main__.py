@@ -1,0 +1,39 @@
+"""The command line: picks the command, and imports only what that command needs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from checkpointer import __version__
+
+COMMANDS = {
+    "run": "keep this node's checkpoints (the agent)",
+    "explain": "say what would become of a pod, and why",
+    "demo": "show the whole story on a simulated node; needs no cluster",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit status (2: wrong usage or configuration)."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="checkpointer",
+        description="Brings a Kubernetes node's pods back when it restarts without an API server.",
+    )
+    parser.add_argument("--version", action="version", version=f"checkpointer {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in arguments if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        if name == chosen:
+            module = importlib.import_module(f"checkpointer.cli.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    parsed = parser.parse_args(arguments)
+    return int(parsed.run(parsed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,382 @@
+"""The loop: observe, decide, apply, one sentence; nothing else.
+
+It is woken by events (contact changes, the pods' watch, container events, the folders) and has a
+slow tick as a safety net. What is heavy to import comes after the first decision: at boot with
+the API away, a second spent on the Kubernetes client is a second without an API server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import random
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from checkpointer.apply import Applier
+from checkpointer.config import Config
+from checkpointer.core.contact import ContactState
+from checkpointer.core.decide import decide, needs_runtime
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import Observation
+from checkpointer.core.plan import Memory, Plan
+from checkpointer.errors import CheckpointerError
+from checkpointer.manifest.render import mark_of
+from checkpointer.manifest.verdict import Verdict
+from checkpointer.node.cri import ContainerRuntime, find_runtime
+from checkpointer.node.cri_events import Watch
+from checkpointer.node.folders import FolderWatch
+from checkpointer.node.kubeconfig import read_kubeconfig
+from checkpointer.node.kubelet import Kubelet, read_boot_id
+from checkpointer.node.manifests import ManifestFolder
+from checkpointer.node.pods import NodePods
+from checkpointer.node.probe import Prober
+from checkpointer.observe import Observer, PodReader, RawPod
+from checkpointer.report.events import Events
+from checkpointer.report.problems import Problems
+from checkpointer.report.verdicts import Verdicts
+from checkpointer.settings import check, selection, snapshot_settings
+from checkpointer.store.revisions import Store
+
+log = logging.getLogger(__name__)
+
+SHORTEST_PAUSE_SECONDS = 0.05
+"""Between two cycles, however many events come in: the agent never loops hot."""
+
+FIRST_FAULT_PAUSE_SECONDS = 0.25
+"""After a cycle that failed; doubles up to the tick, whatever events come in."""
+
+EVENTS_CLOSE_SECONDS = 1.0
+"""How long an agent that ends by itself, with --once, waits for its last Events to be posted."""
+
+CONTACT_STATE = "contact"
+"""Name of the state in the store that holds the kubelet's run last seen with contact."""
+
+
+class Wake:
+    """What the loop waits for. Setting it is safe in a signal handler.
+
+    A threading.Event is not: its lock may be held by the very thread that the signal interrupts.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        """End the wait of now, or the next one. From any thread."""
+        if self._queue.empty():
+            self._queue.put(None)
+
+    def clear(self) -> None:
+        """Forget what was set so far: whoever calls this looks at everything afterwards."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is set, at most for so long."""
+        with contextlib.suppress(queue.Empty):
+            self._queue.get(timeout=seconds)
+
+
+class Agent:
+    """One node's agent. `run` returns when `stop` was called, between two cycles."""
+
+    def __init__(self, config: Config, dry_run: bool = False) -> None:
+        self._config, self._dry_run = config, dry_run
+        self._node_name = config.node_name or socket.gethostname().lower()
+        self._wake = Wake()
+        self._stopping = False
+        jitter = random.uniform(0.0, config.probe.jitter_seconds)  # noqa: S311 - spreads load
+        self._prober = Prober(
+            config.endpoints,
+            config.kubeconfig,
+            replace(config.contact, jitter_seconds=jitter),
+            config.probe.timeout_seconds,
+            self._contact_changed,
+        )
+        self._pods = NodePods(config.kubeconfig, self._node_name, self._wake.set, self._prober.kick)
+        self._pods_started = False
+        self._watching = False
+        self._store = Store(config.store_directory)
+        self._folder = ManifestFolder(config.manifest_directory, mark_of)
+        self._kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
+        self._observer = Observer(
+            PodReader(selection(config.selection), self._kubelet),
+            self._kubelet,
+            self._folder,
+            self._store,
+        )
+        self._applier = Applier(self._store, self._folder, self._node_name, dry_run)
+        self._runtime: ContainerRuntime | None = None
+        self._events: Watch | None = None
+        self._watch = FolderWatch()
+        check(config)
+        self._was_answering = False
+        self._judged = ContactState.SUSPECT
+        """The state of contact that the last decision was made on."""
+        self._is_settled = False
+        """Whether the last decision was made on contact that was judged, and its pods."""
+        self._memory = Memory()
+        self._problems = Problems()
+        self.verdicts = Verdicts()
+        """On the parents: for metrics and status, from any thread."""
+        self._verdict_events = Events(self._store, self._pods, self._node_name)
+        self._unsaved: tuple[str, ...] = ()
+        """Why the state of the last contact could not be saved."""
+        self._told: tuple[str, ...] = ()
+        self._faults = 0
+        """Cycles in a row that failed."""
+        self._is_carried = True
+        """Whether all of the last plan could be applied."""
+        self._boot_id = ""
+
+    def stop(self) -> None:
+        """End the loop after the cycle that is under way. Safe in a signal handler."""
+        self._stopping = True
+        self._pods.interrupt()
+        self._wake.set()
+
+    def run(self, once: bool = False) -> bool:
+        """Run until `stop`, or with `once` until one cycle has been decided on settled contact.
+
+        Return whether the last cycle could be carried through.
+        """
+        self._prober.start()
+        try:
+            self._prepare()
+            while not self._stopping:
+                self._wake.clear()
+                plan = self._cycle_safely()
+                if once and (plan is None or self._is_settled):
+                    break
+                self._pause(plan)
+        finally:
+            self._close()
+        return self._faults == 0 and self._is_carried
+
+    def cycle(self) -> Plan:
+        """Observe, decide, apply, and tell what was done."""
+        now = self._now()
+        contact, was_asked = self._prober.contact, self._pods.was_asked
+        if contact.state in (ContactState.LOST, ContactState.DENIED):
+            pods: Fact[tuple[RawPod, ...]] = Unknown(f"contact is {contact.state.value}")
+        else:
+            pods = self._pods.pods
+        self._find_runtime()
+        self._equip_snapshots()
+        seen = self._observer.observe(
+            contact,
+            pods,
+            now,
+            contact.state is not ContactState.REACHABLE or self._applier.has_failed,
+        )
+        self._follow_events(needs_runtime(seen))
+        failed = frozenset(self._applier.failed_snapshots)
+        before = self._memory.kubelet_seen
+        plan = decide(seen, self._memory, self._config.timing, failed, now)
+        self._tell(plan, seen)
+        self._tell_problems(seen, was_asked)
+        done = self._applier.apply(plan, seen, pods, now)
+        if isinstance(seen.pods, Known):
+            self.verdicts.retain({pod.workload for pod in seen.pods.value if pod.is_parent})
+        self._is_carried = done
+        self._remember(plan.memory)
+        if plan.memory.kubelet_seen != before:
+            self._prober.kick()  # does the new kubelet have contact?
+        self._judged = contact.state
+        self._is_settled = contact.state is not ContactState.SUSPECT and (
+            contact.state is not ContactState.REACHABLE or was_asked
+        )
+        return plan if done else replace(plan, wake_in=min(plan.wake_in, 1.0))
+
+    def _cycle_safely(self) -> Plan | None:
+        try:
+            plan = self.cycle()
+            self._after_first_decision()
+        except Exception:  # a fault in one cycle must not end the watch over the node
+            log.exception("the cycle failed; the next one follows")
+            self._faults += 1
+            return None
+        self._faults = 0
+        return plan
+
+    def _pause(self, plan: Plan | None) -> None:
+        """Wait until something happens or is due; after a fault wait whatever happens."""
+        if plan is not None:
+            self._sleep(SHORTEST_PAUSE_SECONDS)
+            if not self._stopping:
+                self._wake.wait(max(0.0, plan.wake_in - SHORTEST_PAUSE_SECONDS))
+            return
+        pause = FIRST_FAULT_PAUSE_SECONDS * 2.0 ** min(self._faults - 1, 16)
+        self._sleep(min(pause, self._config.timing.tick_seconds))
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep for so long or until the agent is to stop: a signal does not end time.sleep."""
+        end = time.monotonic() + seconds
+        while not self._stopping and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, SHORTEST_PAUSE_SECONDS))
+
+    def _prepare(self) -> None:
+        boot_id = read_boot_id(self._config.boot_id_file)
+        if isinstance(boot_id, Unknown):
+            log.warning("%s", boot_id.reason)
+        else:
+            self._boot_id = boot_id.value
+        state = self._store.read_state(CONTACT_STATE)
+        if isinstance(state, Unknown) or isinstance(boot_id, Unknown):
+            # It cannot be told whether this kubelet has had contact: it may know the parents.
+            if isinstance(state, Unknown):
+                log.warning("%s", state.reason)
+            run = self._kubelet.run(self._boot_id)
+            if isinstance(run, Known):
+                self._memory = replace(self._memory, contact_kubelet=run.value.identity)
+        elif isinstance(kubelet := state.value.get("kubelet"), str):
+            self._memory = replace(self._memory, contact_kubelet=kubelet)
+
+    def _after_first_decision(self) -> None:
+        """Start what is heavy, once a decision has been made on contact that was judged.
+
+        The Kubernetes client waits for the API's first answer: while an API server of ours
+        starts, its import would take the processor from it.
+        """
+        is_judged = self._judged is not ContactState.SUSPECT
+        if is_judged and not self._pods_started and not self._prober.contact.is_gone:
+            self._pods_started = True
+            self._pods.start()
+        if self._watching:
+            self._watch.ensure()
+            if self._watch.is_blind_to(self._config.store_directory):
+                self._store.invalidate()
+            return
+        if self._judged is ContactState.SUSPECT:
+            return
+        self._watching = True
+        if not self._dry_run:
+            self._clean()
+        self._watch.add(self._config.manifest_directory, self._folder_changed)
+        sockets = self._config.kubelet_directory / "pod-resources"
+        self._watch.add(sockets, self._folder_changed)
+        self._watch.add(self._config.store_directory, self._store_changed, recursive=True)
+        self._watch.ensure()
+
+    def _clean(self) -> None:
+        try:
+            self._folder.clean()
+        except CheckpointerError as error:
+            log.warning("%s", error)
+        for problem in self._store.clean():
+            log.warning("%s", problem)
+
+    def _store_changed(self, path: Path) -> None:
+        if self._store.invalidate_path(path):
+            self._wake.set()
+
+    def _folder_changed(self, _: Path) -> None:
+        self._wake.set()
+
+    def _contact_changed(self) -> None:
+        """Give the watch up when contact is lost, and resume it at the first answer.
+
+        In the prober's thread: the loop may be waiting for an answer that will not come.
+        """
+        contact = self._prober.contact
+        if contact.state is ContactState.LOST and not contact.is_answering:
+            self._pods.drop("contact is lost")
+        elif contact.is_answering and not self._was_answering:
+            self._pods.retry_now()
+        self._was_answering = contact.is_answering
+        self._wake.set()
+
+    def _find_runtime(self) -> None:
+        if self._runtime is not None:
+            return
+        endpoint = self._config.runtime_endpoint
+        runtime = ContainerRuntime(endpoint) if endpoint else find_runtime()
+        if runtime is not None:
+            self._runtime = runtime
+            self._observer.runtime = self._applier.runtime = self._runtime
+            if self._applier.snapshooter is not None:
+                self._applier.snapshooter.runtime = self._runtime
+
+    def _follow_events(self, wanted: bool) -> None:
+        """Follow the runtime's events while a decision depends on the runtime."""
+        if not wanted and self._events is not None:
+            self._events.close()
+            self._events = None
+        elif wanted and self._events is None and self._runtime is not None:
+            self._events = self._runtime.watch(self._wake.set)
+
+    def _tell(self, plan: Plan, seen: Observation) -> None:
+        """Log the sentence when what it says has changed."""
+        told = (
+            seen.contact.state.value,
+            *(f"{type(action).__name__} {action.workload}" for action in plan.actions),
+            *(f"{workload} {s.state}" for workload, s in plan.standings.items()),
+        )
+        if told != self._told:
+            self._told = told
+            log.info("%s%s", "dry run: " if self._dry_run else "", plan.sentence)
+
+    def _tell_problems(self, seen: Observation, was_asked: bool) -> None:
+        problems = list(self._observer.problems)
+        if (
+            isinstance(seen.pods, Unknown)
+            and seen.contact.state is ContactState.REACHABLE
+            and was_asked
+        ):
+            problems.append(f"this node's pods are not known: {seen.pods.reason}")
+        self._problems.tell((*problems, *self._unsaved))
+
+    def _remember(self, memory: Memory) -> None:
+        kubelet = memory.contact_kubelet
+        if kubelet != self._memory.contact_kubelet and not self._dry_run:
+            try:
+                self._store.write_state(CONTACT_STATE, {"kubelet": kubelet})
+                self._unsaved = ()
+            except CheckpointerError as error:
+                self._unsaved = (str(error),)
+                memory = replace(memory, contact_kubelet=self._memory.contact_kubelet)
+        self._memory = memory
+
+    def _equip_snapshots(self) -> None:
+        """Let snapshots be taken as soon as there is a client to read the API with."""
+        if self._applier.snapshooter is not None or self._pods.client is None:
+            return
+        from checkpointer.snapshot import Snapshooter
+
+        try:
+            server = self._config.endpoints[0] if self._config.endpoints else None
+            server = server or read_kubeconfig(self._config.kubeconfig).server
+        except CheckpointerError as error:
+            log.warning("%s", error)
+            return
+        self._applier.snapshooter = Snapshooter(
+            self._store,
+            self._kubelet,
+            self._pods,
+            snapshot_settings(self._config, self._node_name, server),
+            self._report,
+        )
+        self._applier.snapshooter.runtime = self._runtime
+
+    def _report(self, pod: RawPod, verdict: Verdict) -> None:
+        self.verdicts.record(verdict)
+        self._verdict_events.tell(pod, verdict)
+
+    def _now(self) -> Moment:
+        return Moment(self._boot_id, time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+
+    def _close(self) -> None:
+        self._prober.close()
+        self._verdict_events.close(0.0 if self._stopping else EVENTS_CLOSE_SECONDS)
+        self._pods.close()
+        self._watch.close()
+        if self._events is not None:
+            self._events.close()
+        if self._runtime is not None:
+            self._runtime.close()

@@ -1,0 +1,277 @@
+"""Applying a plan: the only place from which the node is changed.
+
+Every action is idempotent; one that fails, for whatever reason, is logged once, held back for a
+while that doubles, and otherwise left to the next cycle: no workload's fault may keep another one
+down. Records are written before the actions that count on them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checkpointer.core.checkpoint import Checkpoint, Record
+from checkpointer.core.facts import Fact, Known
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import Observation
+from checkpointer.core.plan import Action, Activate, Kill, Plan, Release, Remove, Snapshot
+from checkpointer.core.workload import Workload
+from checkpointer.errors import CheckpointerError, NotCheckpointableError
+from checkpointer.manifest.render import render
+from checkpointer.node.cri import ContainerRuntime
+from checkpointer.node.manifests import ManifestFolder
+from checkpointer.observe import RawPod
+from checkpointer.store.revisions import Store
+
+if TYPE_CHECKING:
+    from checkpointer.snapshot import Snapshooter
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_SECONDS = 1.0
+DELAY_LIMIT_SECONDS = 60.0
+
+
+_Key = tuple[type[Action], Workload, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    message: str
+    count: int
+    retry_at: float
+
+
+class Applier:
+    """Carries plans out; `failed_snapshots` are the UIDs of parents whose last one failed."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: ManifestFolder,
+        node_name: str,
+        dry_run: bool = False,
+    ) -> None:
+        self._store, self._folder = store, folder
+        self.runtime: ContainerRuntime | None = None
+        """Set once the runtime's socket has been found."""
+        self._node_name, self._dry_run = node_name, dry_run
+        self._failures: dict[_Key, _Failure] = {}
+        self._record_problems: dict[Workload, str] = {}
+        self.snapshooter: Snapshooter | None = None
+        """Set once the API has been reached: only then is there anything to snapshot."""
+        self.failed_snapshots: dict[str, str] = {}
+
+    def apply(
+        self, plan: Plan, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
+    ) -> bool:
+        """Carry the plan out as far as possible; return whether all of it succeeded."""
+        if self._dry_run:
+            self._foretell(plan, pods)
+            return True
+        held = {
+            action.workload
+            for action in plan.actions
+            if (failure := self._failures.get(_key(action))) and now.monotonic < failure.retry_at
+        }
+        done = True
+        for workload, record in plan.records.items():
+            if workload not in held:
+                done &= self._try_record(workload, record)
+        for action in plan.actions:
+            if action.workload not in held:
+                done &= self._try(action, seen, pods, now)
+        self._forget(plan, pods, now)
+        return done and not held
+
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether an action waits to be tried again: it may need all facts to be planned."""
+        return bool(self._failures)
+
+    def _forget(self, plan: Plan, pods: Fact[tuple[RawPod, ...]], now: Moment) -> None:
+        """Forget failures of what nobody wants any more; pods that are Unknown are not gone."""
+        wanted = {_key(action) for action in plan.actions}
+        self._failures = {
+            key: failure
+            for key, failure in self._failures.items()
+            if key in wanted or now.monotonic < failure.retry_at
+        }
+        if isinstance(pods, Known):
+            present = {pod["metadata"]["uid"] for pod in pods.value}
+            self.failed_snapshots = {
+                uid: message for uid, message in self.failed_snapshots.items() if uid in present
+            }
+
+    def _foretell(self, plan: Plan, pods: Fact[tuple[RawPod, ...]]) -> None:
+        """Say of each snapshot whether it would succeed, and why not."""
+        if self.snapshooter is None or not isinstance(pods, Known):
+            return
+        uids = {action.uid for action in plan.actions if isinstance(action, Snapshot)}
+        for pod in pods.value:
+            if pod["metadata"]["uid"] in uids:
+                verdict = self.snapshooter.explain(pod)[0]
+                if verdict.manifest is not None:
+                    verdict = self.snapshooter.judge_volumes(pod, verdict)
+                found = "; ".join(f"{f.path}: {f.reason}" for f in verdict.refusals)
+                log.info(
+                    "dry run: %s is %s%s",
+                    verdict.workload,
+                    verdict.outcome.value,
+                    f": {found}" if found else "",
+                )
+
+    def _try_record(self, workload: Workload, record: Record) -> bool:
+        try:
+            self._store.write_record(workload, record)
+        except CheckpointerError as error:
+            if self._record_problems.get(workload) != str(error):
+                log.error("%s: %s", workload, error)
+            self._record_problems[workload] = str(error)
+            return False
+        self._record_problems.pop(workload, None)
+        return True
+
+    def _try(
+        self, action: Action, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
+    ) -> bool:
+        try:
+            self._apply(action, seen, pods, now)
+        except Exception as error:  # one workload's fault must not keep the others down
+            if isinstance(action, Snapshot):
+                self._snapshot_failed(action, error)
+            else:
+                self._failed(action, error, now)
+            return False
+        self._failures.pop(_key(action), None)
+        return True
+
+    def _failed(self, action: Action, error: Exception, now: Moment) -> None:
+        before = self._failures.get(_key(action))
+        message = _told(error)
+        count = before.count + 1 if before else 1
+        delay = min(FIRST_DELAY_SECONDS * 2.0 ** (count - 1), DELAY_LIMIT_SECONDS)
+        if before is None or before.message != message:
+            log.error(
+                "%s: %s; trying again in %.0f s",
+                action.workload,
+                message,
+                delay,
+                exc_info=_unforeseen(error),
+            )
+        self._failures[_key(action)] = _Failure(message, count, now.monotonic + delay)
+
+    def _apply(
+        self, action: Action, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
+    ) -> None:
+        match action:
+            case Snapshot():
+                self._snapshot(action, seen, pods, now)
+            case Activate():
+                self._activate(action)
+            case Release(workload, file_name, reason, kill):
+                self._folder.remove(file_name)
+                log.info("released %s: %s", workload, reason)
+                self._kill(kill)
+            case Kill(_, kill):
+                self._kill(kill)
+            case Remove(workload, reason):
+                self._store.remove(workload)
+                log.info("removed %s: %s", workload, reason)
+
+    def _activate(self, action: Activate) -> None:
+        workload, number = action.workload, action.revision
+        problems = self._store.verify(workload, number)
+        if problems:
+            self._store.invalidate(workload)
+            raise CheckpointerError(f"revision {number} does not verify: {problems[0]}")
+        manifest = self._store.manifest(workload, number)
+        digest = str(self._store.provenance(workload, number)["revision"]["digest"])
+        rendered = render(manifest, workload, self._node_name, digest, number, action.issue)
+        self._folder.write(rendered.file_name, rendered.content)
+        log.warning(
+            "activated %s revision %d as pod %s-%s: %s",
+            workload,
+            number,
+            rendered.pod_name,
+            self._node_name,
+            action.reason,
+        )
+        if self.runtime is not None:
+            _each(self.runtime.stop_sandbox, action.stop_sandboxes)
+
+    def _kill(self, containers: tuple[str, ...]) -> None:
+        if (runtime := self.runtime) is not None:
+            _each(lambda container: runtime.stop_container(container, 0), containers)
+
+    def _snapshot(
+        self, action: Snapshot, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
+    ) -> None:
+        if self.snapshooter is None or not isinstance(pods, Known):
+            raise CheckpointerError("the API cannot be read from")
+        pod = next((p for p in pods.value if p["metadata"]["uid"] == action.uid), None)
+        if pod is None:
+            return
+        stored = self.snapshooter.take(
+            pod,
+            _of(action.workload, seen),
+            _active_revision(action.workload, seen),
+            now.wall,
+        )
+        self.failed_snapshots.pop(action.uid, None)
+        if stored is not None:
+            log.info("stored %s revision %d", action.workload, stored.number)
+
+    def _snapshot_failed(self, action: Snapshot, error: Exception) -> None:
+        message = _told(error)
+        if self.failed_snapshots.get(action.uid) != message:
+            level = logging.WARNING if isinstance(error, NotCheckpointableError) else logging.ERROR
+            log.log(
+                level,
+                "no snapshot of %s: %s",
+                action.workload,
+                message,
+                exc_info=_unforeseen(error),
+            )
+        self.failed_snapshots[action.uid] = message
+
+
+def _key(action: Action) -> _Key:
+    """Return what a failure is remembered under: another revision may well succeed."""
+    return type(action), action.workload, action.revision if isinstance(action, Activate) else 0
+
+
+def _told(error: Exception) -> str:
+    """Return an error for the log; one that nobody foresaw may say anything, even a secret."""
+    return str(error) if isinstance(error, CheckpointerError) else type(error).__name__
+
+
+def _unforeseen(error: Exception) -> Exception | None:
+    return None if isinstance(error, CheckpointerError) else error
+
+
+def _each(stop: Callable[[str], None], ids: tuple[str, ...]) -> None:
+    """Stop every one of them, also after one failed; then raise the first failure."""
+    failures = []
+    for one in ids:
+        try:
+            stop(one)
+        except CheckpointerError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _of(workload: Workload, seen: Observation) -> Checkpoint | None:
+    if not isinstance(seen.checkpoints, Known):
+        return None
+    return next((c for c in seen.checkpoints.value if c.workload == workload), None)
+
+
+def _active_revision(workload: Workload, seen: Observation) -> int | None:
+    if not isinstance(seen.manifests, Known):
+        return None
+    found: Mapping[Workload, int] = {m.workload: m.revision for m in seen.manifests.value}
+    return found.get(workload)

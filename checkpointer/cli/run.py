@@ -1,0 +1,131 @@
+"""`checkpointer run`: the agent as a process.
+
+The second of two instances waits for the lock before it imports anything heavy: on every master
+one of them is parked, so what this module imports is what that one costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from checkpointer.config import Config, ConfigError, load
+from checkpointer.errors import CheckpointerError
+
+DEFAULT_CONFIG = "/etc/kubernetes/pod-checkpointer.yaml"
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `run`."""
+    add_config_arguments(parser)
+    parser.add_argument("--log-level", metavar="LEVEL", help="same as --set log.level=LEVEL")
+    parser.add_argument("--log-format", metavar="FORM", help="same as --set log.format=FORM")
+    parser.add_argument(
+        "--once", action="store_true", help="end after the first cycle on settled contact"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and change nothing"
+    )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options by which every command finds the configuration."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help=f"configuration file (default: $CHECKPOINTER_CONFIG, else {DEFAULT_CONFIG} if there)",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="one setting over the file and the environment, such as timing.grace=10s",
+    )
+    parser.add_argument("--node-name", metavar="NAME", help="same as --set nodeName=NAME")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="same as --set kubeconfig=FILE")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the agent until a signal ends it; return the exit status."""
+    try:
+        config = read_config(arguments)
+    except OSError as error:
+        print(f"checkpointer: {error.filename}: {error.strerror}", file=sys.stderr)
+        return EXIT_USAGE
+    except (ConfigError, UnicodeDecodeError) as error:
+        print(f"checkpointer: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        return _run_alone(config, arguments)
+    except CheckpointerError as error:
+        print(f"checkpointer: {error}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+
+
+def read_config(arguments: argparse.Namespace) -> Config:
+    """Return the settings of file, environment and flags. Raises ConfigError, OSError."""
+    path = arguments.config or os.environ.get("CHECKPOINTER_CONFIG") or None
+    if path is None and os.path.exists(DEFAULT_CONFIG):
+        path = DEFAULT_CONFIG
+    text = None
+    if path is not None:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    overrides = {}
+    for setting in arguments.set:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError([f"--set {setting}: expected KEY=VALUE"])
+        overrides[key] = value
+    flags = {
+        "nodeName": arguments.node_name,
+        "kubeconfig": arguments.kubeconfig,
+        "log.level": getattr(arguments, "log_level", None),
+        "log.format": getattr(arguments, "log_format", None),
+    }
+    overrides |= {key: given for key, given in flags.items() if given is not None}
+    config = load(text, os.environ, overrides, source=path or "configuration")
+    if config.selection.label_selectors or config.stage_zero is not None:
+        from checkpointer.settings import check  # only where it is needed: see above
+
+        check(config)
+    return config
+
+
+def _run_alone(config: Config, arguments: argparse.Namespace) -> int:
+    from checkpointer.store.lock import InstanceLock, LockWaitEndedError
+
+    if arguments.dry_run:
+        return _run_agent(config, arguments)
+    lock = InstanceLock(config.lock_file)
+    try:
+        lock.acquire(lambda: print("checkpointer: parked behind the other instance", flush=True))
+    except LockWaitEndedError:
+        return 0
+    try:
+        return _run_agent(config, arguments)
+    finally:
+        lock.release()
+
+
+def _run_agent(config: Config, arguments: argparse.Namespace) -> int:
+    import signal
+
+    early: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: early.append(number))
+    from checkpointer.agent import Agent
+    from checkpointer.report.log import configure
+
+    configure(config.log.level, config.log.format)
+    agent = Agent(config, dry_run=arguments.dry_run)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    if early:
+        agent.stop()
+    is_well = agent.run(once=arguments.once)
+    return 0 if is_well or not arguments.once else EXIT_FAILED

@@ -1,0 +1,189 @@
+"""The observers side by side: from what adapters answer to one cycle's observation.
+
+Nothing is decided here. What is costly to tell (which files a pod mounts) is told again only
+when its cheap signs have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from checkpointer.core.contact import Contact
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import Observation, Pod
+from checkpointer.core.runtime import Runtime
+from checkpointer.core.workload import workload_of
+from checkpointer.manifest.select import Selection, exclusion, is_meant, is_ready
+from checkpointer.node.cri import ContainerRuntime
+from checkpointer.node.kubelet import Kubelet
+from checkpointer.node.manifests import Folder, ManifestFolder
+from checkpointer.store.contents import Stored
+from checkpointer.store.revisions import Store
+
+SIGNATURE_SECONDS = 5.0
+"""How old the signs of a pod's rendered files may be; they are read once for so long."""
+
+RawPod = Mapping[str, Any]
+
+_NOT_ASKED = Unknown("not asked: nothing depends on it")
+
+
+@dataclass(slots=True)
+class _KnownPod:
+    """What has been worked out of one version of a pod."""
+
+    resource_version: str
+    pod: Pod
+    ready_at: float | None
+    content: str
+    signature: str
+    signed_at: float
+
+
+class PodReader:
+    """Turns the API's pods into what the decision wants to know of them."""
+
+    def __init__(self, selection: Selection, kubelet: Kubelet) -> None:
+        self._selection, self._kubelet = selection, kubelet
+        self._known: dict[str, _KnownPod] = {}
+
+    def read(self, pods: tuple[RawPod, ...], now: Moment) -> tuple[Pod, ...]:
+        """Return the pods that are neither static, mirror nor ours."""
+        found = {}
+        for raw in pods:
+            if _is_static(raw):
+                continue
+            found[raw["metadata"]["uid"]] = self._read_one(raw, now)
+        self._known = found
+        return tuple(known.pod for known in found.values())
+
+    def _read_one(self, raw: RawPod, now: Moment) -> _KnownPod:
+        uid, version = raw["metadata"]["uid"], raw["metadata"].get("resourceVersion", "")
+        known = self._known.get(uid)
+        if known is None or known.resource_version != version:
+            known = self._convert(raw, version)
+        if known.pod.is_parent and now.monotonic - known.signed_at >= SIGNATURE_SECONDS:
+            marks = self._kubelet.volume_marks(uid)
+            known.signature = f"{known.content} {marks}"
+            known.signed_at = now.monotonic
+        ready_seconds = 0.0
+        if known.ready_at is not None:
+            ready_seconds = max(0.0, now.wall - known.ready_at)
+        known.pod = replace(known.pod, signature=known.signature, ready_seconds=ready_seconds)
+        return known
+
+    def _convert(self, raw: RawPod, version: str) -> _KnownPod:
+        status = raw.get("status") or {}
+        metadata = raw["metadata"]
+        pod = Pod(
+            workload=workload_of(raw),
+            uid=metadata["uid"],
+            name=metadata["name"],
+            is_parent=is_meant(raw, self._selection) and self._may_be_parent(raw),
+            ready=is_ready(raw),
+            terminating="deletionTimestamp" in metadata,
+            finished=status.get("phase") in ("Succeeded", "Failed"),
+            container_ids=_container_ids(status),
+        )
+        return _KnownPod(version, pod, _ready_at(status), _content(raw), "", float("-inf"))
+
+    def _may_be_parent(self, raw: RawPod) -> bool:
+        """Tell whether it is selected, now that it is or before it began to terminate."""
+        metadata = {k: v for k, v in raw["metadata"].items() if k != "deletionTimestamp"}
+        return exclusion({**raw, "metadata": metadata}, self._selection) is None
+
+
+class Observer:
+    """Asks every source once per cycle."""
+
+    def __init__(
+        self,
+        pods: PodReader,
+        kubelet: Kubelet,
+        folder: ManifestFolder,
+        store: Store,
+    ) -> None:
+        self._pods, self._kubelet = pods, kubelet
+        self.runtime: ContainerRuntime | None = None
+        """Set once the runtime's socket has been found."""
+        self.problems: tuple[str, ...] = ()
+        """What the last look found wrong, a sentence each: skipped files, silent sources."""
+        self._folder, self._store = folder, store
+
+    def observe(
+        self, contact: Contact, pods: Fact[tuple[RawPod, ...]], now: Moment, ask_runtime: bool
+    ) -> Observation:
+        """Return what is seen now; the runtime is asked only if the decision can need it."""
+        folder = self._folder.observe()
+        manifests = Known(folder.value.ours) if isinstance(folder, Known) else folder
+        runtime: Fact[Runtime]
+        if self.runtime is None:
+            runtime = Unknown("no container runtime socket was found")
+        elif ask_runtime or not isinstance(manifests, Known) or manifests.value:
+            runtime = self.runtime.observe()
+        else:
+            runtime = _NOT_ASKED
+        stored = self._store.read()
+        self.problems = (*_problems_of(folder, runtime), *_problems_of_store(stored))
+        return Observation(
+            contact=contact,
+            pods=Known(self._pods.read(pods.value, now)) if isinstance(pods, Known) else pods,
+            runtime=runtime,
+            kubelet=self._kubelet.run(now.boot_id),
+            manifests=manifests,
+            checkpoints=Known(stored.value.checkpoints) if isinstance(stored, Known) else stored,
+        )
+
+
+def _problems_of(folder: Fact[Folder], runtime: Fact[Runtime]) -> list[str]:
+    found = [folder.reason] if isinstance(folder, Unknown) else list(folder.value.problems)
+    if isinstance(runtime, Unknown) and runtime is not _NOT_ASKED:
+        found.append(runtime.reason)
+    return found
+
+
+def _problems_of_store(stored: Fact[Stored]) -> list[str]:
+    if isinstance(stored, Unknown):
+        return [stored.reason]
+    found = list(stored.value.problems)
+    for checkpoint in stored.value.checkpoints:
+        found += (f"{checkpoint.workload}: {problem}" for problem in checkpoint.problems)
+    return found
+
+
+def _is_static(raw: RawPod) -> bool:
+    annotations = raw["metadata"].get("annotations") or {}
+    return "kubernetes.io/config.mirror" in annotations or any(
+        owner.get("kind") == "Node" for owner in raw["metadata"].get("ownerReferences") or ()
+    )
+
+
+def _content(raw: RawPod) -> str:
+    metadata = raw["metadata"]
+    parts = [raw.get("spec"), metadata.get("labels"), metadata.get("annotations")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _container_ids(status: Mapping[str, Any]) -> frozenset[str]:
+    found = set()
+    for container in status.get("containerStatuses") or ():
+        _, _, container_id = str(container.get("containerID") or "").partition("://")
+        found.add(container_id)
+    return frozenset() if "" in found else frozenset(found)
+
+
+def _ready_at(status: Mapping[str, Any]) -> float | None:
+    """Return since when the status says Ready, in seconds of the Unix epoch."""
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "Ready" and condition.get("status") == "True":
+            try:
+                return datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
+            except (KeyError, TypeError, ValueError):
+                return None
+    return None

@@ -1,0 +1,262 @@
+"""Taking a snapshot: from a Ready parent to a verified revision in the store.
+
+It reads what the manifest needs (environment from the API, rendered volumes from the kubelet's
+folder), has it sanitized and gated, and stores a new revision if anything differs from the
+newest one. A parent that cannot be checkpointed leaves the store as it is and says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from checkpointer.core.checkpoint import Checkpoint, Revision
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.workload import Workload, identifying_labels, workload_of
+from checkpointer.errors import NotCheckpointableError
+from checkpointer.manifest.render import content_digest
+from checkpointer.manifest.sanitize import sanitize
+from checkpointer.manifest.select import (
+    host_ports,
+    opts_in_to_inlining,
+    shares_ports,
+    stage_of,
+)
+from checkpointer.manifest.sources import BoundClaim, Options, Sources, references
+from checkpointer.manifest.verdict import Finding, MaterialVolume, Outcome, Verdict
+from checkpointer.node.images import ImageService, look_up
+from checkpointer.node.kubelet import Kubelet
+from checkpointer.settings import SnapshotSettings
+from checkpointer.store.errors import DiskError, MaterialError
+from checkpointer.store.material import RenderedVolume
+from checkpointer.store.revisions import NewRevision, Store
+
+log = logging.getLogger(__name__)
+
+DIGEST_ROOT = "/material"
+"""Stands for the revision's folder while its content's digest is computed."""
+
+
+class Reader(Protocol):
+    """What is asked of the API: one object by its path."""
+
+    def find(self, path: str) -> Fact[Mapping[str, Any] | None]: ...
+
+
+Report = Callable[[Mapping[str, Any], Verdict], None]
+"""Takes a pod and the verdict on it; quick, and raises nothing."""
+
+
+class Snapshooter:
+    """Takes snapshots, and reports the verdict on each pod that it was to take one of."""
+
+    def __init__(
+        self,
+        store: Store,
+        kubelet: Kubelet,
+        api: Reader,
+        settings: SnapshotSettings,
+        report: Report | None = None,
+    ) -> None:
+        self._store, self._kubelet, self._api = store, kubelet, api
+        self._settings, self._report = settings, report
+        self._kubelet_version: tuple[int, int] | None = None
+        self.runtime: ImageService | None = None
+        """Set once the runtime's socket has been found."""
+
+    def explain(self, pod: Mapping[str, Any]) -> tuple[Verdict, Sources, Options]:
+        """Return the verdict on a pod and what it rests on; nothing is stored.
+
+        Reads from the API what the pod's environment and claims refer to.
+        """
+        namespace = pod["metadata"]["namespace"]
+        inline = opts_in_to_inlining(pod) or namespace in self._settings.secret_namespaces
+        images = look_up(pod, self.runtime, self._kubelet.path, self._settings.pin_images)
+        options = replace(
+            self._settings.options,
+            inline_secrets=inline,
+            kubelet_version=self._version(),
+            absent_images=images.absent,
+            secret_images=images.restricted,
+            pinned_images=images.pinned,
+        )
+        needed = references(pod)
+        core = f"/api/v1/namespaces/{quote(namespace, safe='')}"
+        sources = Sources(
+            config_maps={
+                name: self._api.find(f"{core}/configmaps/{quote(name, safe='')}")
+                for name in sorted(needed.config_maps)
+            },
+            secrets={
+                name: self._api.find(f"{core}/secrets/{quote(name, safe='')}")
+                for name in sorted(needed.secrets)
+                if inline
+            },
+            claims={name: self._find_claim(core, name) for name in sorted(needed.claims)},
+        )
+        return sanitize(pod, DIGEST_ROOT, sources, options), sources, options
+
+    def judge_volumes(self, pod: Mapping[str, Any], verdict: Verdict) -> Verdict:
+        """Return the verdict with what the pod's rendered volumes have to say about it."""
+        try:
+            self._read_volumes(pod["metadata"]["uid"], verdict.volumes)
+        except (NotCheckpointableError, MaterialError) as error:
+            return _refused(verdict, error)
+        return verdict
+
+    def take(
+        self,
+        pod: Mapping[str, Any],
+        checkpoint: Checkpoint | None,
+        active_revision: int | None,
+        created_at: float,
+    ) -> Revision | None:
+        """Store a new revision, or renew the newest one's tokens; return what was stored.
+
+        Raises NotCheckpointableError, MaterialError or StoreError; the store is then unchanged.
+        """
+        workload = workload_of(pod)
+        verdict, sources, options = self.explain(pod)
+        if verdict.manifest is None:
+            self._judge(pod, verdict, sources)
+            raise NotCheckpointableError(
+                f"{workload} is not checkpointable: {_sentence(verdict.refusals)}"
+            )
+        try:
+            volumes = self._read_volumes(pod["metadata"]["uid"], verdict.volumes)
+        except (NotCheckpointableError, MaterialError) as error:
+            self._judge(pod, _refused(verdict, error), sources)
+            raise
+        self._judge(pod, verdict, sources)
+        digest = content_digest(verdict.manifest, _material_digest(volumes))
+        newest = checkpoint.revisions[0] if checkpoint and checkpoint.revisions else None
+        if newest is not None and newest.digest == digest:
+            self._refresh(workload, newest.number, volumes, verdict.volumes)
+            return None
+
+        def manifest_for(root: str) -> Mapping[str, Any]:
+            manifest = sanitize(pod, root, sources, options).manifest
+            if manifest is None:
+                raise NotCheckpointableError(f"{workload}: refused under its folder's name")
+            return manifest
+
+        stored = self._store.add(
+            NewRevision(
+                workload,
+                self._revision(pod, digest, created_at),
+                manifest_for,
+                volumes,
+                tuple(f"{w.path}: {w.reason}" for w in verdict.warnings),
+            )
+        )
+        keep = [r.number for r in checkpoint.revisions] if checkpoint else []
+        kept = {stored.number, *keep[: self._settings.keep_revisions - 1]}
+        try:
+            self._store.prune(workload, kept | ({active_revision} if active_revision else set()))
+        except DiskError as error:  # the new revision is there all the same
+            log.warning("%s: %s", workload, error)
+        return stored
+
+    def _judge(self, pod: Mapping[str, Any], verdict: Verdict, sources: Sources) -> None:
+        """Report a verdict that rests on facts: what the API did not tell now is no reason."""
+        facts = (
+            *sources.config_maps.values(),
+            *sources.secrets.values(),
+            *sources.claims.values(),
+        )
+        if self._report is not None and all(isinstance(fact, Known) for fact in facts):
+            self._report(pod, verdict)
+
+    def _version(self) -> tuple[int, int] | None:
+        """Return this node's kubelet's version as the API has it; asked until it is known."""
+        if self._kubelet_version is None:
+            name = quote(self._settings.options.node_name, safe="")
+            node = self._api.find(f"/api/v1/nodes/{name}")
+            if isinstance(node, Known) and node.value is not None:
+                info = (node.value.get("status") or {}).get("nodeInfo") or {}
+                found = re.match(r"v(\d+)\.(\d+)", str(info.get("kubeletVersion")))
+                self._kubelet_version = (int(found[1]), int(found[2])) if found else None
+        return self._kubelet_version
+
+    def _find_claim(self, core: str, name: str) -> Fact[BoundClaim | None]:
+        claim = self._api.find(f"{core}/persistentvolumeclaims/{quote(name, safe='')}")
+        if isinstance(claim, Unknown):
+            return claim
+        if claim.value is None:
+            return Known(None)
+        volume_name = (claim.value.get("spec") or {}).get("volumeName")
+        if not volume_name:
+            return Known(BoundClaim(claim.value, None))
+        volume = self._api.find(f"/api/v1/persistentvolumes/{quote(volume_name, safe='')}")
+        if isinstance(volume, Unknown):
+            return volume
+        return Known(BoundClaim(claim.value, volume.value))
+
+    def _read_volumes(
+        self, uid: str, volumes: tuple[MaterialVolume, ...]
+    ) -> tuple[RenderedVolume, ...]:
+        found = tuple(
+            self._kubelet.read_volume(uid, volume.plugin, volume.name, volume.tokens)
+            for volume in volumes
+        )
+        size = sum(len(entry.content) for volume in found for entry in volume.entries)
+        if size > self._settings.max_material_bytes:
+            raise NotCheckpointableError(
+                f"its volumes hold {size} bytes, more than snapshot.maxMaterialBytes "
+                f"({self._settings.max_material_bytes})"
+            )
+        return found
+
+    def _refresh(
+        self,
+        workload: Workload,
+        number: int,
+        volumes: tuple[RenderedVolume, ...],
+        wanted: tuple[MaterialVolume, ...],
+    ) -> None:
+        with_tokens = {volume.name for volume in wanted if volume.tokens}
+        for volume in volumes:
+            if volume.name in with_tokens and self._store.refresh_tokens(workload, number, volume):
+                log.debug("%s: tokens of volume %s renewed", workload, volume.name)
+
+    def _revision(self, pod: Mapping[str, Any], digest: str, created_at: float) -> Revision:
+        metadata, spec = pod["metadata"], pod["spec"]
+        labels = identifying_labels(metadata.get("labels") or {})
+        return Revision(
+            number=0,
+            digest=digest,
+            parent_uid=metadata["uid"],
+            parent_name=metadata["name"],
+            labels=tuple(sorted(labels.items())),
+            app_containers=tuple(container["name"] for container in spec["containers"]),
+            stage=stage_of(pod, self._settings.stage_rules),
+            shares_ports=shares_ports(pod),
+            created_at=created_at,
+            host_ports=host_ports(pod),
+        )
+
+
+def _material_digest(volumes: tuple[RenderedVolume, ...]) -> str:
+    digest = hashlib.sha256()
+    for volume in sorted(volumes, key=lambda v: v.name):
+        digest.update(f"{volume.name}\0{volume.digest}\n".encode())
+    return digest.hexdigest()
+
+
+def _refused(verdict: Verdict, error: Exception) -> Verdict:
+    """Return the verdict on a pod whose manifest is good and whose material is not."""
+    finding = Finding("spec.volumes", str(error))
+    return replace(verdict, outcome=Outcome.REFUSED, manifest=None, refusals=(finding,))
+
+
+def _sentence(refusals: tuple[Finding, ...]) -> str:
+    """Return the refusals in one line, each with its cure."""
+    return "; ".join(
+        f"{finding.path}: {finding.reason}" + (f" ({finding.cure})" if finding.cure else "")
+        for finding in refusals
+    )

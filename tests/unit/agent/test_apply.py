@@ -1,0 +1,409 @@
+"""Applying: what fails is told once, held back and tried again, and keeps nobody else down."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpointer.apply import Applier
+from checkpointer.core.checkpoint import Record
+from checkpointer.core.contact import initial_contact
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import Observation
+from checkpointer.core.plan import Action, Activate, Kill, Memory, Plan, Release, Remove, Snapshot
+from checkpointer.core.workload import Workload
+from checkpointer.errors import CheckpointerError, NotCheckpointableError
+from checkpointer.manifest.render import mark_of
+from checkpointer.manifest.verdict import Finding, Outcome, Verdict
+from checkpointer.node.manifests import ManifestFolder
+from checkpointer.store.revisions import Store
+
+A = Workload("kube-system", "DaemonSet", "a")
+B = Workload("kube-system", "DaemonSet", "b")
+NOTHING = Observation(
+    initial_contact(0.0), Unknown("-"), Unknown("-"), Unknown("-"), Known(()), Known(())
+)
+
+
+class FakeRuntime:
+    """A runtime that notes what it is told to stop, and cannot stop some."""
+
+    def __init__(self) -> None:
+        self.stopped: list[tuple[str, ...]] = []
+        self.stubborn: set[str] = set()
+
+    def stop_container(self, container: str, grace_seconds: int) -> None:
+        self._stop("container", container, str(grace_seconds))
+
+    def stop_sandbox(self, sandbox: str) -> None:
+        self._stop("sandbox", sandbox)
+
+    def _stop(self, *what: str) -> None:
+        self.stopped.append(what)
+        if what[1] in self.stubborn:
+            raise CheckpointerError(f"{what[1]} does not stop")
+
+
+class FakeSnapshooter:
+    """Fails with what a test sets for a pod's UID."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, Exception] = {}
+        self.taken: list[str] = []
+
+    def take(self, pod: Mapping[str, Any], *_: Any) -> None:
+        self.taken.append(pod["metadata"]["uid"])
+        if error := self.errors.get(pod["metadata"]["uid"]):
+            raise error
+
+    def explain(self, pod: Mapping[str, Any]) -> tuple[Verdict, None, None]:
+        """Answer a dry run, which only asks."""
+        finding = Finding("spec.volumes", "it is odd")
+        return Verdict(Outcome.REFUSED, A, None, refusals=(finding,)), None, None
+
+
+class Bench:
+    """An applier on a real store and folder."""
+
+    def __init__(self, folder: Path, store_calls: Any, folder_calls: Any, dry_run: bool) -> None:
+        (folder / "manifests").mkdir()
+        self.manifests = folder / "manifests"
+        self.store_calls, self.folder_calls = store_calls, folder_calls
+        self.store = Store(folder / "store", store_calls)
+        self.folder = ManifestFolder(self.manifests, mark_of, folder_calls)
+        self.applier = Applier(self.store, self.folder, "node-1", dry_run)
+
+    def apply(
+        self,
+        *actions: Action,
+        at: float = 0.0,
+        records: Mapping[Workload, Record] | None = None,
+        pods: Fact[tuple[Any, ...]] | None = None,
+    ) -> bool:
+        plan = Plan("", Memory(), actions, records or {})
+        found = Unknown("-") if pods is None else pods
+        return self.applier.apply(plan, NOTHING, found, Moment("boot", at, 1000.0))
+
+    @property
+    def active(self) -> list[tuple[Workload, int, int]]:
+        found = self.folder.observe()
+        assert isinstance(found, Known)
+        return [(m.workload, m.revision, m.issue) for m in found.value.ours]
+
+    @property
+    def stored(self) -> dict[Workload, list[int]]:
+        found = self.store.read()
+        assert isinstance(found, Known)
+        return {c.workload: [r.number for r in c.revisions] for c in found.value.checkpoints}
+
+    def record(self, workload: Workload) -> Record:
+        found = Store(self.store.root).read()
+        assert isinstance(found, Known)
+        return next(c.record for c in found.value.checkpoints if c.workload == workload)
+
+
+@pytest.fixture
+def bench(folder: Path, kit: Any) -> Bench:
+    found = Bench(folder, kit.FullDisk(), kit.FullDisk(), False)
+    for workload in (A, B):
+        found.store.add(kit.new_revision(workload))
+    return found
+
+
+def activate(workload: Workload, revision: int = 1, issue: int = 1, stop: Any = ()) -> Activate:
+    return Activate(workload, revision, issue, "because", stop)
+
+
+def told(caplog: pytest.LogCaptureFixture, level: int = logging.ERROR) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= level]
+
+
+def test_activation_writes_a_manifest_that_says_whose_it_is(bench: Bench) -> None:
+    """What the kubelet gets is the stored revision under our mark."""
+    assert bench.apply(activate(A, issue=7))
+    assert bench.active == [(A, 1, 7)]
+
+
+def test_applying_again_changes_nothing(bench: Bench, kit: Any) -> None:
+    """An agent that died after the last system call repeats the plan without a trace."""
+    bench.apply(activate(A), records={A: Record(issue=1)})
+    before = kit.tree(bench.manifests), kit.tree(bench.store.root)
+    assert bench.apply(activate(A), records={A: Record(issue=1)})
+    assert (kit.tree(bench.manifests), kit.tree(bench.store.root)) == before
+
+
+def test_failed_action_is_held_back_ever_longer(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk is tried again after 1, 2, 4 ... 60 s, is told once, and heals by itself."""
+    bench.folder_calls.is_full = True
+    tried = []
+    at = 0.0
+    while len(tried) < 9:
+        before = bench.folder_calls.refusals
+        assert not bench.apply(activate(A), at=at)
+        if bench.folder_calls.refusals > before:
+            tried.append(at)
+        at += 0.5
+    assert [b - a for a, b in itertools.pairwise(tried)] == [
+        *(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0)
+    ]
+    (line,) = told(caplog)
+    assert line.startswith("kube-system/daemonset/a: cannot write")
+    assert line.endswith("No space left on device; trying again in 1 s")
+    bench.folder_calls.is_full = False
+    assert not bench.apply(activate(A), at=tried[-1] + 59.0)
+    assert bench.active == []
+    assert bench.apply(activate(A), at=tried[-1] + 60.0)
+    assert bench.active == [(A, 1, 1)]
+    assert not bench.applier.has_failed
+
+
+def test_backoff_begins_anew_after_a_success(bench: Bench) -> None:
+    """What worked in between is no longer held against an action."""
+    bench.folder_calls.is_full = True
+    for at in (0.0, 1.0):
+        bench.apply(activate(A), at=at)
+    bench.folder_calls.is_full = False
+    assert bench.apply(activate(A), at=3.0)
+    bench.folder_calls.is_full = True
+    assert not bench.apply(activate(A, issue=2), at=4.0)
+    bench.folder_calls.is_full = False
+    assert bench.apply(activate(A, issue=2), at=5.0)
+
+
+def test_failure_is_forgotten_with_the_wish(bench: Bench) -> None:
+    """An action that nobody plans any more leaves no backoff for one that is planned later."""
+    bench.folder_calls.is_full = True
+    bench.apply(activate(A), at=0.0)
+    bench.apply(at=0.5)
+    assert bench.applier.has_failed
+    bench.apply(at=1.0)
+    assert not bench.applier.has_failed
+
+
+def test_changed_message_is_told_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator hears of the next problem, not of the same one every minute."""
+    runtime = FakeRuntime()
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    for at, stubborn in ((0.0, "c1"), (1.0, "c1"), (3.0, "c2")):
+        runtime.stubborn = {stubborn}
+        bench.apply(Kill(A, ("c1", "c2")), at=at)
+    assert told(caplog) == [
+        "kube-system/daemonset/a: c1 does not stop; trying again in 1 s",
+        "kube-system/daemonset/a: c2 does not stop; trying again in 4 s",
+    ]
+
+
+def test_records_of_held_actions_are_not_written(bench: Bench) -> None:
+    """An issue number counts attempts: while none is made it stays, or the disk never rests."""
+    bench.folder_calls.is_full = True
+    for at, issue, kept in ((0.0, 1, 1), (0.5, 2, 1), (0.9, 3, 1), (1.0, 4, 4)):
+        bench.apply(
+            activate(A, issue=issue), at=at, records={A: Record(issue=issue), B: Record(issue=9)}
+        )
+        assert bench.record(A).issue == kept
+    assert bench.record(B).issue == 9
+
+
+def test_record_that_cannot_be_written_stops_no_activation(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node without room in the store still gets its API server; told once, saved later."""
+    bench.store_calls.is_full = True
+    for at in (0.0, 1.0, 2.0):
+        assert not bench.apply(activate(A), at=at, records={A: Record(issue=1)})
+    assert bench.active == [(A, 1, 1)]
+    (line,) = told(caplog)
+    assert line.startswith("kube-system/daemonset/a: cannot write")
+    bench.store_calls.is_full = False
+    assert bench.apply(activate(A), at=3.0, records={A: Record(issue=1)})
+    assert bench.record(A).issue == 1
+
+
+def test_tampered_revision_is_replaced_by_the_one_before(
+    bench: Bench, kit: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was changed behind our back is found at the last moment, and not run."""
+    bench.store.add(kit.new_revision(A, "d2"))
+    assert bench.stored[A] == [2, 1]
+    path = next(p for p in bench.store.root.rglob("revisions/2/*") if p.name.startswith("manif"))
+    path.write_bytes(path.read_bytes().replace(b"pause", b"evil!"))
+    assert not bench.apply(activate(A, 2))
+    assert bench.active == []
+    assert bench.stored[A] == [1]
+    assert "revision 2 does not verify" in told(caplog)[0]
+    assert bench.apply(activate(A, 1, 2), at=0.1)
+    assert bench.active == [(A, 1, 2)]
+
+
+@pytest.mark.parametrize("what", ["file", "link", "folder"])
+def test_foreign_thing_in_the_way_stays(
+    bench: Bench, what: str, kit: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has our file's name and not our mark is somebody's: an error, and nothing replaced."""
+    bench.apply(activate(A))
+    (path,) = bench.manifests.iterdir()
+    path.unlink()
+    if what == "file":
+        path.write_text('{"kind": "Pod"}')
+    elif what == "link":
+        path.symlink_to("/etc/hostname")
+    else:
+        path.mkdir()
+    before = kit.tree(bench.manifests)
+    caplog.clear()
+    assert not bench.apply(activate(A), Release(B, path.name, "back"))
+    assert kit.tree(bench.manifests) == before
+    assert len(told(caplog)) == 2
+    assert all(path.name in line for line in told(caplog))
+
+
+def test_release_removes_the_manifest_and_kills_at_once(bench: Bench) -> None:
+    """The copy is stopped through the runtime with no grace: its parent needs the port now."""
+    runtime = FakeRuntime()
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    bench.apply(activate(A))
+    (path,) = bench.manifests.iterdir()
+    assert bench.apply(Release(A, path.name, "back", ("c1", "c2")))
+    assert bench.active == []
+    assert runtime.stopped == [("container", "c1", "0"), ("container", "c2", "0")]
+
+
+def test_one_that_does_not_stop_does_not_save_the_others(bench: Bench) -> None:
+    """Every container is told to stop, whatever became of the one before; then it is an error."""
+    runtime = FakeRuntime()
+    runtime.stubborn = {"c1"}
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    assert not bench.apply(Kill(A, ("c1", "c2")))
+    assert [what[1] for what in runtime.stopped] == ["c1", "c2"]
+    assert bench.applier.has_failed
+
+
+def test_replaced_copy_is_stopped_after_the_new_one_is_written(bench: Bench) -> None:
+    """A fall-back ends the sandbox of the copy that it replaces."""
+    runtime = FakeRuntime()
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    assert bench.apply(activate(A, stop=("s1",)))
+    assert runtime.stopped == [("sandbox", "s1")]
+    assert bench.active == [(A, 1, 1)]
+
+
+def test_without_a_runtime_files_are_still_changed(bench: Bench) -> None:
+    """No socket found: what only needs the folder is done."""
+    assert bench.apply(activate(A, stop=("s1",)))
+    (path,) = bench.manifests.iterdir()
+    assert bench.apply(Release(A, path.name, "back", ("c1",)), Kill(B, ("c2",)))
+    assert bench.active == []
+
+
+def test_removal_takes_the_checkpoint_out_of_the_store(bench: Bench) -> None:
+    """What nobody wants any more goes, the others stay; a second time is no error."""
+    assert bench.apply(Remove(A, "unwanted"))
+    assert bench.apply(Remove(A, "unwanted"))
+    assert bench.stored == {B: [1]}
+
+
+def test_fault_in_one_action_keeps_nobody_down(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody foresaw is one workload's, held back like others, and tells no value."""
+
+    def faulty(*_: Any) -> tuple[str, ...]:
+        raise KeyError("hunter2")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.store, "verify", faulty)
+        assert not bench.apply(activate(A), Remove(B, "unwanted"))
+    assert bench.stored == {A: [1]}
+    assert told(caplog) == ["kube-system/daemonset/a: KeyError; trying again in 1 s"]
+    assert not bench.apply(activate(A), at=0.5)
+    assert bench.apply(activate(A), at=1.0)
+
+
+def test_dry_run_changes_nothing(folder: Path, bench: Bench, kit: Any) -> None:
+    """Not a byte, not a time, and the runtime is left alone."""
+    bench.apply(activate(B), records={B: Record(issue=1)})
+    dry = Applier(bench.store, bench.folder, "node-1", dry_run=True)
+    runtime, snapshooter = FakeRuntime(), FakeSnapshooter()
+    dry.runtime = runtime  # type: ignore[assignment]
+    dry.snapshooter = snapshooter  # type: ignore[assignment]
+    bench.applier = dry
+    before = kit.tree(folder)
+    (path,) = bench.manifests.iterdir()
+    assert bench.apply(
+        activate(A),
+        Release(B, path.name, "back", ("c1",)),
+        Kill(B, ("c2",)),
+        Remove(A, "unwanted"),
+        Snapshot(A, "uid-a"),
+        records={A: Record(issue=3)},
+        pods=Known((kit.pod_object("a"),)),
+    )
+    assert kit.tree(folder) == before
+    assert (runtime.stopped, snapshooter.taken) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "line"),
+    [
+        (NotCheckpointableError("it is odd"), logging.WARNING, "it is odd"),
+        (CheckpointerError("it failed"), logging.ERROR, "it failed"),
+        (KeyError("hunter2"), logging.ERROR, "KeyError"),
+    ],
+)
+def test_failed_snapshot_is_told_once_and_remembered(
+    bench: Bench,
+    kit: Any,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    level: int,
+    line: str,
+) -> None:
+    """Each reason is told once; the parent counts as failed until it succeeds or is gone."""
+    snapshooter = FakeSnapshooter()
+    snapshooter.errors = {"uid-a": error}
+    bench.applier.snapshooter = snapshooter  # type: ignore[assignment]
+    pods = Known((kit.pod_object("a"), kit.pod_object("b")))
+    for at in (0.0, 60.0):
+        assert not bench.apply(Snapshot(A, "uid-a"), Snapshot(B, "uid-b"), at=at, pods=pods)
+    assert snapshooter.taken == ["uid-a", "uid-b"] * 2
+    assert [(r.levelno, r.message) for r in caplog.records if r.levelno >= logging.WARNING] == [
+        (level, f"no snapshot of kube-system/daemonset/a: {line}")
+    ]
+    assert bench.applier.failed_snapshots == {"uid-a": line}
+    assert not bench.applier.has_failed
+    bench.apply(pods=Unknown("contact is lost"))
+    assert bench.applier.failed_snapshots == {"uid-a": line}
+    snapshooter.errors = {}
+    assert bench.apply(Snapshot(A, "uid-a"), at=120.0, pods=pods)
+    assert bench.applier.failed_snapshots == {}
+
+
+def test_failed_snapshot_is_forgotten_with_its_parent(bench: Bench, kit: Any) -> None:
+    """A parent that the API positively does not list any more is remembered no longer."""
+    snapshooter = FakeSnapshooter()
+    snapshooter.errors = {"uid-a": CheckpointerError("no")}
+    bench.applier.snapshooter = snapshooter  # type: ignore[assignment]
+    bench.apply(Snapshot(A, "uid-a"), pods=Known((kit.pod_object("a"),)))
+    bench.apply(pods=Known(()))
+    assert bench.applier.failed_snapshots == {}
+
+
+def test_snapshot_without_a_client_is_a_failure(bench: Bench, kit: Any) -> None:
+    """A snapshot that could not be tried must not pass for one that was taken."""
+    pods = Known((kit.pod_object("a"),))
+    assert not bench.apply(Snapshot(A, "uid-a"), pods=pods)
+    assert bench.applier.failed_snapshots == {"uid-a": "the API cannot be read from"}
+
+
+def test_snapshot_of_a_parent_that_has_just_gone_is_none(bench: Bench) -> None:
+    """Between the plan and its execution a pod may go."""
+    bench.applier.snapshooter = FakeSnapshooter()  # type: ignore[assignment]
+    assert bench.apply(Snapshot(A, "uid-a"), pods=Known(()))

@@ -1,0 +1,257 @@
+"""Observing: what the API's pods are to a decision, and that no source's silence is a fact."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpointer.core.contact import initial_contact
+from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import Pod
+from checkpointer.core.runtime import Runtime
+from checkpointer.core.workload import Workload
+from checkpointer.manifest.render import mark_of
+from checkpointer.manifest.select import Selection
+from checkpointer.node.kubelet import Kubelet
+from checkpointer.node.manifests import ManifestFolder
+from checkpointer.observe import Observer, PodReader
+from checkpointer.simulation import atomic_writer
+from checkpointer.store.revisions import Store
+
+CHECKPOINT = {"checkpointer.alpha.coreos.com/checkpoint": "true"}
+READY_AT = "2026-01-01T00:00:00Z"
+READY_SECONDS = 1767225600.0
+
+
+class FakeRuntime:
+    """Answers what it is told to, and counts how often it was asked."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    def observe(self) -> Any:
+        self.asked += 1
+        return self.answer
+
+
+def pod(name: str = "a", **changes: Any) -> dict[str, Any]:
+    """Return a selected, Ready pod; `metadata` and `status` are merged in."""
+    metadata = {
+        "name": name,
+        "namespace": "kube-system",
+        "uid": f"uid-{name}",
+        "resourceVersion": "1",
+        "annotations": dict(CHECKPOINT),
+        **changes.get("metadata", {}),
+    }
+    status = {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": READY_AT}],
+        "containerStatuses": [{"containerID": "containerd://c1"}],
+        **changes.get("status", {}),
+    }
+    spec = {"nodeName": "node-1", "containers": [{"name": "x", "image": "y"}]}
+    return {"metadata": metadata, "spec": spec, "status": status}
+
+
+def at(monotonic: float = 100.0, wall: float = READY_SECONDS + 7.0) -> Moment:
+    return Moment("boot", monotonic, wall)
+
+
+@pytest.fixture
+def reader(folder: Path) -> PodReader:
+    return PodReader(Selection(), Kubelet(folder / "kubelet"))
+
+
+def read_one(reader: PodReader, raw: dict[str, Any], now: Moment | None = None) -> Pod:
+    (found,) = reader.read((raw,), now or at())
+    return found
+
+
+def test_pod_is_what_the_api_says(reader: PodReader) -> None:
+    """A selected pod that is Ready is a parent, since when it says so."""
+    found = read_one(reader, pod())
+    assert found.workload == Workload("kube-system", "Pod", "a")
+    assert (found.uid, found.name) == ("uid-a", "a")
+    assert (found.is_parent, found.ready) == (True, True)
+    assert (found.terminating, found.finished) == (False, False)
+    assert found.ready_seconds == 7.0
+    assert found.container_ids == {"c1"}
+    assert found.signature != ""
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"annotations": {**CHECKPOINT, "kubernetes.io/config.mirror": "x"}},
+        {"ownerReferences": [{"kind": "Node", "name": "node-1"}]},
+    ],
+)
+def test_static_pod_is_none(reader: PodReader, metadata: dict[str, Any]) -> None:
+    """A pod that the API did not bind to this node is no parent and no sign of one."""
+    assert reader.read((pod(metadata=metadata),), at()) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"metadata": {"annotations": {}}}, {"is_parent": False}),
+        ({"metadata": {"annotations": None}}, {"is_parent": False}),
+        ({"metadata": {"namespace": "default"}}, {"is_parent": False}),
+        (
+            {"metadata": {"deletionTimestamp": READY_AT}},
+            {"is_parent": True, "terminating": True},
+        ),
+        ({"status": {"phase": "Succeeded"}}, {"finished": True}),
+        ({"status": {"phase": "Failed"}}, {"finished": True}),
+        ({"status": {"conditions": []}}, {"ready": False, "ready_seconds": 0.0}),
+        ({"status": {"conditions": None}}, {"ready": False, "ready_seconds": 0.0}),
+        (
+            {"status": {"conditions": [{"type": "Ready", "status": "False"}]}},
+            {"ready": False, "ready_seconds": 0.0},
+        ),
+        (
+            {"status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+            {"ready": True, "ready_seconds": 0.0},
+        ),
+        (
+            {
+                "status": {
+                    "conditions": [
+                        {"type": "Ready", "status": "True", "lastTransitionTime": "yesterday"}
+                    ]
+                }
+            },
+            {"ready": True, "ready_seconds": 0.0},
+        ),
+        ({"status": {"containerStatuses": None}}, {"container_ids": frozenset()}),
+        ({"status": {"containerStatuses": [{}]}}, {"container_ids": frozenset()}),
+        (
+            {"status": {"containerStatuses": [{"containerID": "cri-o://c1"}, {"containerID": ""}]}},
+            {"container_ids": frozenset()},
+        ),
+    ],
+)
+def test_what_is_missing_is_the_careful_answer(
+    reader: PodReader, changes: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """What a status does not say is never taken for good news."""
+    found = read_one(reader, pod(**changes))
+    assert {key: getattr(found, key) for key in expected} == expected
+
+
+def test_pod_without_a_status_is_not_ready(reader: PodReader) -> None:
+    """A pod that the kubelet has not seen yet has none."""
+    raw = pod()
+    raw["status"] = None
+    assert read_one(reader, raw).ready is False
+
+
+def test_clock_that_was_set_back_makes_no_negative_time(reader: PodReader) -> None:
+    """Ready since the future is Ready since now."""
+    assert read_one(reader, pod(), at(wall=READY_SECONDS - 9.0)).ready_seconds == 0.0
+
+
+def test_signature_changes_with_the_content_alone(reader: PodReader) -> None:
+    """A new status is no new content; a new spec, label or annotation is."""
+    first = read_one(reader, pod()).signature
+    again = pod(metadata={"resourceVersion": "2"}, status={"phase": "Pending"})
+    assert read_one(reader, again).signature == first
+    for number, change in enumerate(
+        ({"labels": {"a": "b"}}, {"annotations": {**CHECKPOINT, "a": "b"}}), 3
+    ):
+        raw = pod(metadata={"resourceVersion": str(number), **change})
+        assert read_one(reader, raw).signature != first
+    raw = pod(metadata={"resourceVersion": "9"})
+    raw["spec"]["containers"][0]["image"] = "z"
+    assert read_one(reader, raw).signature != first
+
+
+def test_signature_changes_with_the_rendered_files(reader: PodReader, folder: Path) -> None:
+    """A rotated secret is seen within five seconds, without a word from the API."""
+    volume = folder / "kubelet/pods/uid-a/volumes/kubernetes.io~secret/v"
+    volume.mkdir(parents=True)
+    atomic_writer.write(volume, {"key": atomic_writer.File(b"old")})
+    first = read_one(reader, pod(), at(100.0)).signature
+    atomic_writer.write(volume, {"key": atomic_writer.File(b"new")})
+    assert read_one(reader, pod(), at(104.9)).signature == first
+    assert read_one(reader, pod(), at(105.0)).signature != first
+
+
+def observer(folder: Path, runtime: Any) -> Observer:
+    found = Observer(
+        PodReader(Selection(), Kubelet(folder / "kubelet")),
+        Kubelet(folder / "kubelet"),
+        ManifestFolder(folder / "manifests", mark_of),
+        Store(folder / "store"),
+    )
+    found.runtime = runtime
+    return found
+
+
+@pytest.fixture
+def manifests(folder: Path) -> Path:
+    (folder / "manifests").mkdir()
+    return folder / "manifests"
+
+
+def test_runtime_is_asked_only_when_it_matters(folder: Path, manifests: Path) -> None:
+    """With contact and nothing active nobody asks it; that is Unknown and no problem."""
+    runtime = FakeRuntime(Known(Runtime()))
+    watcher = observer(folder, runtime)
+    seen = watcher.observe(initial_contact(0.0), Known(()), at(), False)
+    assert isinstance(seen.runtime, Unknown)
+    assert (runtime.asked, watcher.problems) == (0, ())
+    assert watcher.observe(initial_contact(0.0), Known(()), at(), True).runtime == Known(Runtime())
+    manifests.rmdir()
+    watcher.observe(initial_contact(0.0), Known(()), at(), False)
+    assert runtime.asked == 2
+
+
+def test_silence_is_told_as_silence(folder: Path) -> None:
+    """Each source that cannot tell is Unknown in the observation, and a problem by name."""
+    (folder / "store").mkdir(mode=0o777)
+    (folder / "store").chmod(0o777)
+    watcher = observer(folder, FakeRuntime(Unknown("the runtime is away")))
+    seen = watcher.observe(initial_contact(0.0), Unknown("no list"), at(), True)
+    assert seen.pods == Unknown("no list")
+    for fact in (seen.runtime, seen.manifests, seen.checkpoints, seen.kubelet):
+        assert isinstance(fact, Unknown)
+    assert [problem.partition(" ")[0] for problem in sorted(watcher.problems)] == [
+        f"{folder}/manifests",
+        f"{folder}/store",
+        "the",
+    ]
+
+
+def test_missing_socket_is_told(folder: Path, manifests: Path) -> None:
+    """A node without a runtime that we know is told so."""
+    watcher = observer(folder, None)
+    seen = watcher.observe(initial_contact(0.0), Known(()), at(), False)
+    assert seen.runtime == Unknown("no container runtime socket was found")
+
+
+def test_foreign_files_and_damage_are_problems(folder: Path, manifests: Path, kit: Any) -> None:
+    """What is skipped is told: a file with our prefix, a revision that was changed."""
+    (manifests / "pod-checkpointer-x.json").write_text("{}")
+    (manifests / "other.yaml").write_text("{}")
+    store = Store(folder / "store")
+    workload = Workload("kube-system", "DaemonSet", "a")
+    store.add(kit.new_revision(workload))
+    path = next((folder / "store").rglob("revisions/1/manifest*"))
+    path.write_bytes(path.read_bytes() + b" ")
+    os.utime(path, (1, 1))
+    watcher = observer(folder, None)
+    seen = watcher.observe(initial_contact(0.0), Known(()), at(), False)
+    assert seen.manifests == Known(())
+    assert isinstance(seen.checkpoints, Known)
+    assert seen.checkpoints.value[0].revisions == ()
+    told = sorted(watcher.problems)
+    assert len([p for p in told if "pod-checkpointer-x.json is left alone" in p]) == 1
+    assert len([p for p in told if p.startswith(f"{workload}: revision 1 is skipped")]) == 1
+    assert not [p for p in told if "other.yaml" in p]
