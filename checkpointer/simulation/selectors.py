@@ -1,0 +1,57 @@
+"""Field and label selectors of list and watch requests: equality, as far as clients use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from checkpointer.simulation.cluster import Object
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What an object must (`wanted`) and must not (`unwanted`) have, by dotted path."""
+
+    wanted: Mapping[str, str] = field(default_factory=dict)
+    unwanted: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    namespace: str | None = None
+
+    def matches(self, obj: Object | None) -> bool:
+        """Tell whether the object is there and is selected."""
+        if obj is None:
+            return False
+        labels = obj["metadata"].get("labels") or {}
+        return (
+            self.namespace in (None, obj["metadata"].get("namespace"))
+            and all(_value(obj, path) == value for path, value in self.wanted.items())
+            and all(_value(obj, path) != value for path, value in self.unwanted.items())
+            and all(labels.get(name) == value for name, value in self.labels.items())
+        )
+
+
+def selector(field_selector: str, label_selector: str, namespace: str | None) -> Selector:
+    """Parse both selectors of a request."""
+    wanted, unwanted = _parse(field_selector)
+    labels, _ = _parse(label_selector)
+    return Selector(wanted, unwanted, labels, namespace)
+
+
+def _parse(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    wanted: dict[str, str] = {}
+    unwanted: dict[str, str] = {}
+    for term in filter(None, text.split(",")):
+        if "!=" in term:
+            path, value = term.split("!=", 1)
+            unwanted[path] = value
+        else:
+            path, value = term.replace("==", "=", 1).split("=", 1)
+            wanted[path] = value
+    return wanted, unwanted
+
+
+def _value(obj: Object, path: str) -> str:
+    found: object = obj
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return "" if found is None else str(found)
