@@ -1,0 +1,103 @@
+"""When the API served: asked every tenth of a second, on a fresh connection each time."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from tests.e2e.cluster.api import Api
+
+INTERVAL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question; times are on the monotonic clock."""
+
+    asked: float
+    answered: float
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time without service, from the last good answer before to the first one after."""
+
+    start: float
+    seconds: float
+
+
+class Timeline:
+    """Samples /readyz from entering the context to leaving it."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._samples: list[Sample] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask_again_and_again, name="timeline")
+
+    def __enter__(self) -> Timeline:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def samples(self) -> list[Sample]:
+        return list(self._samples)
+
+    def first_answer(self, after: float) -> float | None:
+        """Return the seconds from `after` to the first good answer, or None."""
+        good = (s.answered for s in self._samples if s.ready and s.asked >= after)
+        return next((moment - after for moment in good), None)
+
+    def gaps(self, after: float = 0.0, before: float = math.inf) -> list[Gap]:
+        """Return the times without service after the first good answer that follows `after`."""
+        gaps = []
+        last_good: Sample | None = None
+        last_asked = 0.0
+        missed = False
+        for sample in self.samples:
+            if not after <= sample.asked < before:
+                continue
+            last_asked = sample.asked
+            if not sample.ready:
+                missed = last_good is not None
+                continue
+            if missed and last_good is not None:
+                gaps.append(Gap(last_good.answered, sample.answered - last_good.answered))
+            last_good, missed = sample, False
+        if missed and last_good is not None:
+            gaps.append(Gap(last_good.answered, last_asked - last_good.answered))
+        return gaps
+
+    def longest_gap(self, after: float = 0.0) -> float:
+        return max((gap.seconds for gap in self.gaps(after)), default=0.0)
+
+    def seconds_not_serving(self, after: float = 0.0, before: float = math.inf) -> float:
+        """Return how long the API did not serve since its first answer that follows `after`."""
+        return sum((gap.seconds for gap in self.gaps(after, before)), 0.0)
+
+    def seconds_dark(self, after: float) -> float:
+        """Return how long the API did not serve since `after`, which is when nothing served."""
+        until = self.first_answer(after)
+        if until is None:
+            return self.samples[-1].answered - after
+        return until + self.seconds_not_serving(after)
+
+    def _ask_again_and_again(self) -> None:
+        while not self._over.is_set():
+            asked = time.monotonic()
+            ready = self._api.is_ready(seconds=1.0)
+            self._samples.append(Sample(asked, time.monotonic(), ready))
+            self._over.wait(max(0.0, asked + INTERVAL_SECONDS - time.monotonic()))
