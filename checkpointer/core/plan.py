@@ -86,6 +86,10 @@ class Track:
     confirmed_at: float | None = None
     """When it was last seen that the kubelet needs no time to start the copy, or can have none."""
     issues: int = 0
+    parent_running: frozenset[str] = frozenset()
+    """The parent's running app containers, by id, as last seen while its copy is active."""
+    parent_since: float | None = None
+    """Since when just these have been running."""
     known_sandboxes: frozenset[str] | None = None
     """The parent's sandboxes that were up at activation: a later one is the parent's return.
     None when the agent that activated it is gone."""

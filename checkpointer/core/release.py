@@ -25,6 +25,10 @@ from checkpointer.core.situation import Situation, Step
 STEADY_SECONDS = 600.0
 """How long a copy must run for its restarts to be forgiven: the kubelet's backoff resets then."""
 
+FALSE_READY_SECONDS = 10.0
+"""How long a parent must have run for its Ready to count beside a copy on the same ports: until
+it fails on the port, its probe is answered by the copy (seen on 1.36: Ready, dead 0.7 s later)."""
+
 LONGEST_WAIT = 6
 """Failed hand-overs that double the wait for the next one; then it stays as long."""
 
@@ -45,6 +49,7 @@ def release(
         track = replace(track, activated_at=situation.now)
     if isinstance(occupancy, Unknown):
         return Step(Standing("active", f"the runtime: {occupancy.reason}"), track)
+    track = _with_parent(track, occupancy.value, situation.now)
     reason = _parent_is_back(checkpoint, manifest, pods, occupancy.value, track, situation)
     if reason is not None:
         kill = _to_kill(checkpoint, manifest, occupancy.value)
@@ -78,9 +83,11 @@ def _parent_is_back(
     is_reachable = situation.contact.state is ContactState.REACHABLE
     wanted = [p for p in pods.value if not p.terminating] if isinstance(pods, Known) else []
     running = {(c.pod_uid, c.id) for c in occupancy.parent_running}
-    if is_reachable and any(p.ready and is_current(p, running) for p in wanted):
+    shares_ports = _shares_ports(checkpoint, manifest)
+    can_trust = shares_ports or _has_run_for(track, FALSE_READY_SECONDS, situation.now)
+    if is_reachable and can_trust and any(p.ready and is_current(p, running) for p in wanted):
         return "its parent is Ready"
-    if _shares_ports(checkpoint, manifest):
+    if shares_ports:
         if is_reachable and wanted and not any(p.is_parent or p.finished for p in wanted):
             return "its parent is not selected any more"
         return None
@@ -92,6 +99,17 @@ def _parent_is_back(
         if all(p.finished for p in wanted):
             return "its parent was refused beside the copy"
     return None
+
+
+def _with_parent(track: Track, occupancy: Occupancy, now: float) -> Track:
+    running = frozenset(c.id for c in occupancy.parent_running)
+    if running == track.parent_running:
+        return track
+    return replace(track, parent_running=running, parent_since=now if running else None)
+
+
+def _has_run_for(track: Track, seconds: float, now: float) -> bool:
+    return track.parent_since is not None and now - track.parent_since >= seconds
 
 
 def _is_settled(track: Track, situation: Situation) -> bool:

@@ -78,12 +78,14 @@ def test_a_copy_holds_while_there_is_no_parent() -> None:
 
 
 READY_BESIDE = BACK.but(pods=Known((pod(), OTHER_POD)), runtime=Known(PARENT_BESIDE)).with_track(
-    **KNOWN_SANDBOX
+    **KNOWN_SANDBOX,
+    parent_running=frozenset({"parent-uid-apiserver"}),
+    parent_since=NOW - 10.0,
 )
 
 
 def test_a_ready_parent_whose_containers_run_releases_its_copy() -> None:
-    """At once, and the copy is ended where the two would fight for the ports."""
+    """And the copy is ended where the two would fight for the ports."""
     plan = READY_BESIDE.decide()
     assert plan.actions == (READY, Snapshot(API, "parent-uid"))
     assert states(plan) == [Standing("standby", "the parent to be Ready")]
@@ -282,6 +284,18 @@ def test_a_finished_parent_is_not_an_unselected_one() -> None:
     """What has finished is never selected; its controller makes the next one."""
     finished = Known((pod(ready=False, is_parent=False, finished=True), OTHER_POD))
     assert BACK.but(pods=finished, checkpoints=SHARING).decide().actions == ()
+
+
+def test_a_ready_that_the_copy_may_have_answered_does_not_count() -> None:
+    """On one port the copy answers the parent's probe until the parent fails on the port."""
+    fresh = BACK.but(pods=Known((pod(), OTHER_POD)), runtime=Known(PARENT_BESIDE)).with_track(
+        **KNOWN_SANDBOX
+    )
+    plan = fresh.decide()
+    assert [a for a in plan.actions if isinstance(a, Release)] == []
+    later = fresh.then(plan)
+    assert [a for a in later.decide(NOW + 9.9).actions if isinstance(a, Release)] == []
+    assert [type(a) for a in later.decide(NOW + 10.0).actions] == [Release]
 
 
 def test_a_release_forgets_failed_revisions() -> None:
