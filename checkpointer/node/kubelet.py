@@ -141,6 +141,8 @@ def _is_listening(path: Path) -> bool:
             connection.settimeout(_CONNECT_SECONDS)
             connection.connect(f"/proc/self/fd/{folder}/{path.name}")
             return True
+    except BlockingIOError:
+        return True  # it listens; too many wait to be accepted
     except OSError:
         return False
     finally:

@@ -325,5 +325,5 @@ def _fresh_socket(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
-    listener.listen(1)
+    listener.listen(4096)
     return listener
