@@ -18,7 +18,7 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.runtime import Runtime
-from checkpointer.core.workload import workload_of
+from checkpointer.core.workload import template_of, workload_of
 from checkpointer.manifest.select import Selection, exclusion, is_meant, is_ready
 from checkpointer.node.cri import ContainerRuntime
 from checkpointer.node.kubelet import Kubelet
@@ -90,6 +90,7 @@ class PodReader:
             terminating="deletionTimestamp" in metadata,
             finished=status.get("phase") in ("Succeeded", "Failed"),
             container_ids=_container_ids(status),
+            template=template_of(metadata.get("labels") or {}),
         )
         return _KnownPod(version, pod, _ready_at(status), _content(raw), "", float("-inf"))
 

@@ -17,12 +17,13 @@ from urllib.parse import quote
 
 from checkpointer.core.checkpoint import Checkpoint, Revision
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.workload import Workload, identifying_labels, workload_of
+from checkpointer.core.workload import Workload, identifying_labels, template_of, workload_of
 from checkpointer.errors import NotCheckpointableError
 from checkpointer.manifest.render import content_digest
 from checkpointer.manifest.sanitize import sanitize
 from checkpointer.manifest.select import (
     host_ports,
+    is_graceful,
     opts_in_to_inlining,
     shares_ports,
     stage_of,
@@ -155,7 +156,8 @@ class Snapshooter:
             )
         )
         keep = [r.number for r in checkpoint.revisions] if checkpoint else []
-        kept = {stored.number, *keep[: self._settings.keep_revisions - 1]}
+        good = checkpoint.record.good[:1] if checkpoint else ()
+        kept = {stored.number, *good, *keep[: self._settings.keep_revisions - 1]}
         try:
             self._store.prune(workload, kept | ({active_revision} if active_revision else set()))
         except DiskError as error:  # the new revision is there all the same
@@ -238,6 +240,9 @@ class Snapshooter:
             shares_ports=shares_ports(pod),
             created_at=created_at,
             host_ports=host_ports(pod),
+            template=template_of(metadata.get("labels") or {}),
+            has_init=bool(spec.get("initContainers")),
+            graceful=is_graceful(pod),
         )
 
 

@@ -1,115 +1,225 @@
 """Whether an inactive checkpoint must be activated: all conditions of the design's section 7.
 
 Every condition that cannot be told holds the decision: a copy beside a running parent fights
-it for its ports, so "could not tell" never starts one.
+it for its ports, so "could not tell" never starts one. A checkpoint whose copy has just made way
+for its parent goes by the hand-over's own rules: its deadline, not the loss of contact.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from checkpointer.core.checkpoint import Checkpoint, Revision
+from checkpointer.core import hand_over
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.occupancy import Occupancy
+from checkpointer.core.observation import Pod
+from checkpointer.core.occupancy import Occupancy, is_current
+from checkpointer.core.parent import with_parent
 from checkpointer.core.plan import Activate, Kill, Standing, Track
 from checkpointer.core.situation import Situation, Step
+from checkpointer.core.workload import template_of
+
+UP_SECONDS = 20.0
+"""How long a parent must run to count as up again: one that keeps crashing runs in between."""
 
 
-def choose_revision(checkpoint: Checkpoint) -> Revision | None:
-    """Return the newest revision that has not failed, or the newest when every one has."""
-    sound = [r for r in checkpoint.revisions if r.number not in checkpoint.record.failed]
-    return next(iter(sound or checkpoint.revisions), None)
+def choose_revision(checkpoint: Checkpoint, proven: bool = False) -> Revision | None:
+    """Return the newest revision that has not failed, or the newest when every one has.
+
+    With `proven` the last known good is preferred: what came after it may be what is broken.
+    """
+    record = checkpoint.record
+    sound = [r for r in checkpoint.revisions if r.number not in record.failed]
+    good = [r for r in sound if proven and r.number in record.good]
+    return next(iter(good or sound or checkpoint.revisions), None)
 
 
 def activation(
-    checkpoint: Checkpoint, occupancy: Fact[Occupancy], track: Track, situation: Situation
+    checkpoint: Checkpoint,
+    pods: Fact[tuple[Pod, ...]],
+    occupancy: Fact[Occupancy],
+    track: Track,
+    situation: Situation,
 ) -> Step:
-    """Decide on a checkpoint that has no manifest in the kubelet's folder."""
-    contact, rules, now = situation.contact, situation.rules, situation.now
+    """Decide on a checkpoint that has no manifest in the kubelet's folder.
+
+    `pods` are the API's pods of this workload on this node.
+    """
+    contact = situation.contact
     revision = choose_revision(checkpoint)
     if revision is None:
         return Step(Standing("unusable", "no stored revision verifies"), track)
     if isinstance(occupancy, Known):
+        track = with_parent(track, occupancy.value, situation.now)
         interrupted = _rest_of_release(checkpoint, revision, occupancy.value)
         if interrupted is not None:
             return Step(Standing("standby", "the released copy to end"), track, interrupted)
+    if hand_over.is_under_way(checkpoint.record.hand_over, situation.boot_id):
+        return _under_way(checkpoint, revision, pods, occupancy, track, situation)
     if contact.state is not ContactState.LOST:
-        return Step(Standing("standby"), replace(track, down_since=None))
+        return Step(Standing("standby"), replace(track, down_since=None, parent_crashes=0))
     if not contact.is_gone:
         return Step(Standing("waiting", "the API, which answers again"), track)
     if isinstance(occupancy, Unknown):
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
     if occupancy.value.is_running:
-        return Step(
-            Standing("standby", "nothing: its containers run"),
-            _up(track, occupancy.value, situation),
-        )
-    track = replace(track, down_since=now if track.down_since is None else track.down_since)
-    patience = _patience(track, occupancy.value, situation)
-    if patience > 0:
-        waiting = Standing("waiting", f"the kubelet to restart it, {patience:.0f} s more")
-        return Step(waiting, track, wake_in=patience)
-    if revision.stage > 0 and situation.stage_opens_in > 0:
-        wait = situation.stage_opens_in
-        waiting = Standing("waiting", f"stage 0 to bring contact back, {wait:.0f} s more")
-        return Step(waiting, track, wake_in=wait)
-    action = Activate(
-        checkpoint.workload,
-        revision.number,
-        checkpoint.record.issue + 1,
-        f"contact lost ({contact.reason}) and nothing of it runs",
+        standing = Standing("standby", "nothing: its containers run")
+        return Step(standing, _up(track, occupancy.value, situation))
+    track = replace(
+        track, down_since=situation.now if track.down_since is None else track.down_since
     )
+    waiting = _wait(revision, occupancy.value, track, situation)
+    if waiting is not None:
+        seconds, reason = waiting
+        return Step(Standing("waiting", f"{reason}, {seconds:.0f} s more"), track, wake_in=seconds)
+    return _activate(checkpoint, occupancy.value, track, situation)
+
+
+def _wait(
+    revision: Revision, occupancy: Occupancy, track: Track, situation: Situation
+) -> tuple[float, str] | None:
+    """Return for how many seconds the activation waits, and for what; None when it is time."""
+    patience = _patience(revision, occupancy, track, situation)
+    if patience > 0:
+        return patience, "the kubelet to restart it"
+    if situation.hand_over_left > 0:
+        return situation.hand_over_left, "the hand-over of stage 0 to be over"
+    if revision.stage > 0 and situation.stage_opens_in > 0:
+        return situation.stage_opens_in, "stage 0 to bring contact back"
+    return None
+
+
+def _activate(
+    checkpoint: Checkpoint, occupancy: Occupancy, track: Track, situation: Situation
+) -> Step:
+    record, reason = checkpoint.record, f"contact lost ({situation.contact.reason})"
+    is_crashing = _is_crashing(track, situation)
+    if is_crashing:
+        way = hand_over.failed(record.hand_over, track, situation)
+        for sandbox in occupancy.parent_sandboxes:
+            way = hand_over.refusing(way, sandbox.uid, template_of(sandbox.labels))
+        record = replace(record, hand_over=way)
+        reason += " and its parent keeps crashing"
+    else:
+        reason += " and nothing of it runs"
+    return _start(checkpoint, record, reason, is_crashing, track, situation)
+
+
+def _start(
+    checkpoint: Checkpoint,
+    record: Record,
+    reason: str,
+    proven: bool,
+    track: Track,
+    situation: Situation,
+) -> Step:
+    revision = choose_revision(checkpoint, proven)
+    assert revision is not None  # noqa: S101 - the caller has chosen one before
+    action = Activate(checkpoint.workload, revision.number, checkpoint.record.issue + 1, reason)
     track = replace(
         track,
-        activated_at=now,
+        activated_at=situation.now,
         confirmed_at=None,
         issues=0,
-        known_sandboxes=frozenset(s.id for s in occupancy.value.parent_sandboxes),
         excused_attempts=0,
         running_since=None,
-        released_at=None,
-        failed_hand_overs=track.failed_hand_overs + 1 if _is_hand_over(track, situation) else 0,
+        parent_crashes=0,
     )
-    return Step(Standing("active", "the kubelet to start it"), track, action, rules.watch_seconds)
+    standing = Standing("active", "the kubelet to start it")
+    return Step(standing, track, action, situation.rules.watch_seconds, record=record)
+
+
+def _under_way(
+    checkpoint: Checkpoint,
+    revision: Revision,
+    pods: Fact[tuple[Pod, ...]],
+    occupancy: Fact[Occupancy],
+    track: Track,
+    situation: Situation,
+) -> Step:
+    """Decide on a checkpoint whose copy has made way for its parent."""
+    record, contact = checkpoint.record, situation.contact
+    is_reachable = contact.state is ContactState.REACHABLE
+    if isinstance(occupancy, Unknown):
+        return Step(Standing("handing over", f"the runtime: {occupancy.reason}"), track)
+    found = occupancy.value
+    if is_reachable and isinstance(pods, Known):
+        running = {(c.pod_uid, c.id) for c in found.parent_running}
+        stays = [p for p in pods.value if not p.terminating and not p.finished]
+        if not stays:
+            gone = replace(record, hand_over=replace(record.hand_over, to=""))
+            return Step(Standing("standby", "a parent"), track, record=gone)
+        if any(p.ready and is_current(p, running) for p in stays):
+            done = replace(record, hand_over=HandOver())
+            return Step(Standing("standby"), replace(track, parent_crashes=0), record=done)
+    waits_for = _parent_needs(revision, found, track, checkpoint.record.hand_over, situation)
+    if waits_for is not None:
+        left = hand_over.time_left(record.hand_over, situation)
+        return Step(Standing("handing over", waits_for), track, wake_in=left if left > 0 else None)
+    way = hand_over.failed(record.hand_over, track, situation)
+    reason = "its parent was not back in time when it was given way"
+    if way.refused:
+        reason = "its parent failed when it was given way"
+    again = replace(record, hand_over=way)
+    return _start(checkpoint, again, reason, bool(way.refused), track, situation)
+
+
+def _parent_needs(
+    revision: Revision,
+    occupancy: Occupancy,
+    track: Track,
+    way: HandOver,
+    situation: Situation,
+) -> str | None:
+    """Return what a hand-over waits for, or None when it has failed and the copy must come back.
+
+    A parent that runs past the deadline without serving counts as failed only where contact
+    depends on it, and is gone: whichever gets the port then, one of the two serves.
+    """
+    contact = situation.contact
+    left = hand_over.time_left(way, situation)
+    is_down = not occupancy.parent_running
+    if left > 0 and not (is_down and track.parent_crashes >= hand_over.CRASHES):
+        return f"its parent to serve, {left:.0f} s more"
+    if occupancy.copy_running:
+        return "the released copy to end"
+    if contact.state in (ContactState.SUSPECT, ContactState.DENIED):
+        return f"contact, which is {contact.state.value}"
+    if contact.state is ContactState.LOST and not contact.is_gone:
+        return "the API, which answers again"
+    if is_down or (revision.stage == 0 and contact.is_gone):
+        return None
+    return "its parent to be Ready"
 
 
 def _up(track: Track, occupancy: Occupancy, situation: Situation) -> Track:
-    """Return the track of a workload that runs; it ends a hand-over only at its deadline.
-
-    Before that the parent may be crashing, one start after the other.
-    """
-    track = replace(track, down_since=None)
-    if occupancy.parent_running and _hand_over_left(track, situation) <= 0:
-        return replace(track, released_at=None)
+    """Return the track of a workload that runs: it is up once it has run for a while."""
+    since = track.parent_since
+    if occupancy.copy_running or (since is not None and situation.now - since >= UP_SECONDS):
+        return replace(track, down_since=None)
     return track
 
 
-def _patience(track: Track, occupancy: Occupancy, situation: Situation) -> float:
+def _patience(
+    revision: Revision, occupancy: Occupancy, track: Track, situation: Situation
+) -> float:
     """Return for how many seconds more the kubelet may bring the parent back by itself.
 
-    It will not when it started after our last contact: then it does not know the pod. After a
-    hand-over the parent was known to be starting, and its API may be away until it serves.
+    It will not when it started after our last contact: then it does not know the pod. Nor when
+    the API took the pod away before it went itself, as in the rollout of an API server: its
+    successor cannot be made without it.
     """
-    if _is_hand_over(track, situation):
-        return _hand_over_left(track, situation)
     assert track.down_since is not None  # noqa: S101 - the caller has just set it
-    if not _kubelet_may_know_parent(occupancy, situation):
+    if revision.stage == 0 and track.was_leaving:
+        return 0.0
+    if _is_crashing(track, situation) or not _kubelet_may_know_parent(occupancy, situation):
         return 0.0
     return track.down_since + situation.rules.grace_seconds - situation.now
 
 
-def _is_hand_over(track: Track, situation: Situation) -> bool:
-    """Tell whether contact was lost, or not regained, before a release's deadline."""
-    if track.released_at is None:
-        return False
-    return situation.contact.since < track.released_at + situation.rules.hand_over_seconds
-
-
-def _hand_over_left(track: Track, situation: Situation) -> float:
-    if track.released_at is None:
-        return 0.0
-    return track.released_at + situation.rules.hand_over_seconds - situation.now
+def _is_crashing(track: Track, situation: Situation) -> bool:
+    return track.parent_crashes >= situation.rules.parent_crash_limit
 
 
 def _kubelet_may_know_parent(occupancy: Occupancy, situation: Situation) -> bool:
@@ -124,6 +234,7 @@ def _kubelet_may_know_parent(occupancy: Occupancy, situation: Situation) -> bool
 def _rest_of_release(
     checkpoint: Checkpoint, revision: Revision, occupancy: Occupancy
 ) -> Kill | None:
-    if revision.shares_ports or not occupancy.parent_sandboxes or not occupancy.copy_running:
+    may_stay = revision.shares_ports or revision.graceful
+    if may_stay or not occupancy.parent_sandboxes or not occupancy.copy_running:
         return None
     return Kill(checkpoint.workload, tuple(c.id for c in occupancy.copy_running))

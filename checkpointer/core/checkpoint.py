@@ -26,6 +26,33 @@ class Revision:
     created_at: float
     """Seconds of the Unix epoch, by the node's clock: for people, never for a decision."""
     host_ports: tuple[int, ...] = ()
+    template: str = ""
+    """What the controller calls the pod template that the parent was made of; empty without one."""
+    has_init: bool = False
+    """Whether init containers run before the app containers: they need no ports."""
+    graceful: bool = False
+    """Whether the copy must be ended by the kubelet, with the pod's own grace, never killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What survives of giving way to a parent: one that is under way, or the last that failed."""
+
+    to: str = ""
+    """UID of the pod that the copy has made way for; empty when none is under way."""
+    template: str = ""
+    """The template of that pod, as in `Revision`."""
+    boot_id: str = ""
+    """The boot that `since` belongs to."""
+    since: float = 0.0
+    """Seconds since that boot: when it began; or, with none under way, when the last one failed."""
+    failures: int = 0
+    """How many failed in a row."""
+    refused: str = ""
+    """UID of a parent that had all it needed and failed: none like it is given way to again."""
+    refused_template: str = ""
+    refused_signature: str = ""
+    """Its signature, as soon as the API has told it: a change of it is a reason to try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +67,10 @@ class Record:
     """For how long the API has positively said that nothing of this workload is wanted here."""
     failed: tuple[int, ...] = ()
     """Revisions that were activated and kept crashing; skipped while another one is left."""
+    good: tuple[int, ...] = ()
+    """Revisions whose parent stayed Ready for long, newest first: the first is the last known
+    good."""
+    hand_over: HandOver = HandOver()
 
 
 @dataclass(frozen=True, slots=True)

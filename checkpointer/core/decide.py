@@ -15,6 +15,7 @@ from checkpointer.core.activation import activation
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Record
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.hand_over import informed, is_under_way, time_left
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import Occupancy, is_current, occupancies
@@ -30,6 +31,7 @@ from checkpointer.core.plan import (
     Standing,
     Track,
 )
+from checkpointer.core.promotion import promoted
 from checkpointer.core.release import release
 from checkpointer.core.retention import is_unwanted, with_absence, with_absence_recorded
 from checkpointer.core.rules import Rules
@@ -42,6 +44,10 @@ from checkpointer.core.workload import Workload
 def needs_runtime(observation: Observation) -> bool:
     """Tell whether a decision on these facts asks for the runtime's: at rest it does not."""
     if observation.contact.state is not ContactState.REACHABLE:
+        return True
+    if isinstance(observation.checkpoints, Known) and any(
+        c.record.hand_over.to for c in observation.checkpoints.value
+    ):
         return True
     return not isinstance(observation.manifests, Known) or bool(observation.manifests.value)
 
@@ -62,12 +68,15 @@ def decide(
     memory = _remember_kubelet(seen, memory, now.monotonic)
     stored = frozenset(c.workload for c in seen.checkpoints.value)
     checkpoints = (*seen.checkpoints.value, *_without_store(seen, stored))
-    situation = _situation(seen, memory, rules, now.monotonic)
     by_workload = _by_workload(seen.pods)
     by_digest = _occupancies(seen, checkpoints, by_workload)
     manifests = (
         {m.workload: m for m in seen.manifests.value} if isinstance(seen.manifests, Known) else None
     )
+    situation = _situation(seen, memory, rules, now)
+    for checkpoint in checkpoints:
+        if not manifests or checkpoint.workload not in manifests:
+            situation = _with_hand_over(situation, checkpoint, checkpoint.record)
     elapsed = 0.0 if memory.last_cycle is None else now.monotonic - memory.last_cycle
     builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since)
     for checkpoint in checkpoints:
@@ -76,17 +85,33 @@ def decide(
         pods = _pods_of(workload, seen.pods, by_workload)
         occupancy = by_digest(workload)
         track = with_absence(track, checkpoint.record, seen.pods, pods, elapsed, situation)
-        record = _with_parents(with_absence_recorded(checkpoint.record, track), pods)
+        track = _with_leaving(track, seen.pods, pods, situation)
+        stored_record = checkpoint.record
+        is_active = manifests is not None and workload in manifests
+        record = _informed(stored_record, track, pods, is_active)
+        checkpoint = replace(checkpoint, record=record)
+        if isinstance(pods, Known):
+            good = promoted(
+                checkpoint,
+                pods.value,
+                memory.ready_since,
+                memory.attempts,
+                failed_snapshots,
+                situation,
+            )
+            checkpoint = replace(checkpoint, record=good)
         if manifests is None:
             reason = seen.manifests.reason if isinstance(seen.manifests, Unknown) else ""
             step = Step(Standing("frozen", f"the manifest folder: {reason}"), track)
         elif (manifest := manifests.get(workload)) is not None:
             step = release(checkpoint, manifest, pods, occupancy, track, situation)
         else:
-            step = activation(checkpoint, occupancy, track, situation)
+            step = activation(checkpoint, pods, occupancy, track, situation)
         if manifests is not None and is_unwanted(track, seen.pods, situation):
             step = _farewell(checkpoint, manifests.get(workload), step, builder)
-        builder.add(checkpoint, record, step)
+        builder.add(checkpoint, stored_record, step)
+        if isinstance(step.action, Release) and step.record is not None:
+            situation = _with_hand_over(situation, checkpoint, step.record)
     if isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
         builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
     return builder.plan(seen)
@@ -107,16 +132,15 @@ class _PlanBuilder:
         self.contact_since = contact_since
         self.actions: list[Action] = []
         self.records: dict[Workload, Record] = {}
-        self.standings: dict[Workload, Standing] = {}
-        self.tracks: dict[Workload, Track] = {}
+        self.steps: dict[Workload, Step] = {}
         self.wake_in = rules.tick_seconds
         self.may_remove = (
             memory.last_removal is None
             or now - memory.last_removal >= rules.removal_interval_seconds
         )
 
-    def add(self, checkpoint: Checkpoint, record: Record, step: Step) -> None:
-        workload = checkpoint.workload
+    def add(self, checkpoint: Checkpoint, stored: Record, step: Step) -> None:
+        workload, record = checkpoint.workload, step.record or checkpoint.record
         if isinstance(step.action, Activate):
             record = replace(record, issue=step.action.issue)
             stage = next(
@@ -124,16 +148,13 @@ class _PlanBuilder:
             )
             if stage == 0 and not self._was_tried_in_this_outage():
                 self.memory = replace(self.memory, stage_zero_at=self.now)
-        if step.failed is not None and step.failed != record.failed:
-            record = replace(record, failed=step.failed)
-        if record != checkpoint.record and workload in self.stored:
+        if record != stored and workload in self.stored:
             self.records[workload] = record
         if step.action is not None:
             self.actions.append(step.action)
         if step.wake_in is not None:
             self.wake_in = min(self.wake_in, step.wake_in)
-        self.standings[workload] = step.standing
-        self.tracks[workload] = step.track
+        self.steps[workload] = step
 
     def use_removal(self) -> None:
         self.may_remove = False
@@ -153,17 +174,19 @@ class _PlanBuilder:
         self.memory = replace(self.memory, ready_since=due.ready_since, attempts=due.attempts)
 
     def plan(self, seen: Observation) -> Plan:
-        memory = replace(self.memory, tracks=self.tracks, last_cycle=self.now)
+        tracks = {workload: step.track for workload, step in self.steps.items()}
+        standings = {workload: step.standing for workload, step in self.steps.items()}
+        memory = replace(self.memory, tracks=tracks, last_cycle=self.now)
         wake_in = max(
-            min(self.wake_in, _watch_in(seen, self.standings, self.tracks, self.rules, self.now)),
+            min(self.wake_in, _watch_in(seen, self.steps, self.rules, self.now)),
             self.rules.watch_seconds,
         )
         return Plan(
-            _sentence(seen, self.actions, self.standings),
+            _sentence(seen, self.actions, standings),
             memory,
             _ordered(self.actions),
             self.records,
-            self.standings,
+            standings,
             wake_in,
         )
 
@@ -193,15 +216,26 @@ def _without_store(seen: Observation, stored: frozenset[Workload]) -> list[Check
     return [Checkpoint(workload, ()) for workload in sorted(orphans)]
 
 
-def _situation(seen: Observation, memory: Memory, rules: Rules, now: float) -> Situation:
+def _situation(seen: Observation, memory: Memory, rules: Rules, now: Moment) -> Situation:
     return Situation(
         seen.contact,
         seen.kubelet,
         memory.contact_kubelet,
         rules,
-        now,
-        _stage_opens_in(seen, memory, rules, now),
+        now.boot_id,
+        now.wall,
+        now.monotonic,
+        _stage_opens_in(seen, memory, rules, now.monotonic),
     )
+
+
+def _with_hand_over(situation: Situation, checkpoint: Checkpoint, record: Record) -> Situation:
+    """Return the situation with a hand-over of stage 0 that is under way, or has just begun."""
+    is_first = bool(checkpoint.revisions) and checkpoint.revisions[0].stage == 0
+    if not is_first or not is_under_way(record.hand_over, situation.boot_id):
+        return situation
+    left = max(situation.hand_over_left, time_left(record.hand_over, situation))
+    return replace(situation, hand_over_left=left)
 
 
 def _stage_opens_in(seen: Observation, memory: Memory, rules: Rules, now: float) -> float:
@@ -272,6 +306,31 @@ def _pods_of(
     return pods if isinstance(pods, Unknown) else Known(by_workload.get(workload, ()))
 
 
+def _informed(record: Record, track: Track, pods: Fact[tuple[Pod, ...]], is_active: bool) -> Record:
+    """Return the record with what this look tells, before anything is decided on it.
+
+    A hand-over of a copy whose manifest is there did not get far: it begins anew.
+    """
+    record = _with_parents(with_absence_recorded(record, track), pods)
+    way = informed(record.hand_over, pods)
+    return replace(record, hand_over=replace(way, to="") if is_active else way)
+
+
+def _with_leaving(
+    track: Track,
+    all_pods: Fact[tuple[Pod, ...]],
+    pods: Fact[tuple[Pod, ...]],
+    situation: Situation,
+) -> Track:
+    """Remember whether the API has a parent here that stays; an empty list says nothing."""
+    if isinstance(all_pods, Unknown) or isinstance(pods, Unknown) or not all_pods.value:
+        return track
+    if situation.contact.state not in (ContactState.REACHABLE, ContactState.SUSPECT):
+        return track
+    stays = any(not p.terminating and not p.finished for p in pods.value)
+    return replace(track, was_leaving=not stays)
+
+
 def _with_parents(record: Record, pods: Fact[tuple[Pod, ...]]) -> Record:
     """Return the record with the UIDs that the runtime may show as this workload's."""
     if isinstance(pods, Unknown) or not pods.value:
@@ -301,26 +360,26 @@ def _ordered(actions: list[Action]) -> tuple[Action, ...]:
     return tuple(sorted(actions, key=lambda action: order.index(type(action))))
 
 
-def _watch_in(
-    seen: Observation,
-    standings: Mapping[Workload, Standing],
-    tracks: Mapping[Workload, Track],
-    rules: Rules,
-    now: float,
-) -> float:
+def _watch_in(seen: Observation, steps: Mapping[Workload, Step], rules: Rules, now: float) -> float:
     """Return how soon to look again.
 
     Closely while a parent may come back beside its copy: its sandbox shows a fifth of a second
     before its first start. That is while the API answers, and for a while after an activation,
     which may be what brings the API back.
     """
-    active = [tracks[w].activated_at for w, s in standings.items() if s.state == "active"]
     is_lost = seen.contact.state in (ContactState.LOST, ContactState.DENIED)
-    if active:
-        is_fresh = any(at is not None and now - at < rules.hand_over_seconds for at in active)
-        is_close = is_fresh or not is_lost or seen.contact.is_answering
-        return rules.watch_seconds if is_close else rules.lost_watch_seconds
-    return rules.lost_watch_seconds if standings and is_lost else rules.tick_seconds
+    has_contact = not is_lost or seen.contact.is_answering
+    wake_in = rules.lost_watch_seconds if steps and is_lost else rules.tick_seconds
+    for step in steps.values():
+        if step.standing.state == "handing over":
+            wake_in = min(wake_in, rules.lost_watch_seconds)
+        if step.standing.state != "active":
+            continue
+        at = step.track.activated_at
+        is_fresh = at is not None and now - at < rules.hand_over_seconds
+        is_close = (is_fresh or has_contact) and not step.is_patient
+        wake_in = min(wake_in, rules.watch_seconds if is_close else rules.lost_watch_seconds)
+    return wake_in
 
 
 def _sentence(

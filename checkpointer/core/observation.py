@@ -30,6 +30,8 @@ class Pod:
     """The runtime's ids of the app containers that the status speaks of."""
     signature: str = ""
     """Changes when the spec or the rendered material does."""
+    template: str = ""
+    """What its controller calls the template that it was made of; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class Occupancy:
     parent_sandboxes: tuple[Sandbox, ...] = ()
     """The parent's ready sandboxes."""
     parent_running: tuple[Container, ...] = ()
+    parent_others: tuple[Container, ...] = ()
+    """The parent's app containers that do not run: about to start, or dead."""
 
     @property
     def copy_running(self) -> tuple[Container, ...]:
@@ -81,13 +83,14 @@ def occupancies(checkpoints: Iterable[Checkpoint], runtime: Runtime) -> Mapping[
     # The lists are not of one moment: a container may show without its sandbox.
     for uid, checkpoint in by_uid.items():
         owner_of_uid.setdefault(uid, (checkpoint.workload.digest, False))
-    copy_containers, running = _containers(digests, owner_of_uid, runtime)
+    copy_containers, running, others = _containers(digests, owner_of_uid, runtime)
     return {
         digest: Occupancy(
             copy_sandboxes=tuple(copies[digest]),
             copy_containers=tuple(copy_containers[digest]),
             parent_sandboxes=tuple(s for s in parents[digest] if s.ready),
             parent_running=tuple(running[digest]),
+            parent_others=tuple(others[digest]),
         )
         for digest in digests
     }
@@ -97,10 +100,11 @@ def _containers(
     digests: Mapping[str, Checkpoint],
     owner_of_uid: Mapping[str, tuple[str, bool]],
     runtime: Runtime,
-) -> tuple[dict[str, list[Container]], dict[str, list[Container]]]:
-    """Return, by workload, the app containers of copies, and what may run of parents."""
+) -> tuple[dict[str, list[Container]], dict[str, list[Container]], dict[str, list[Container]]]:
+    """Return, by workload, app containers of copies, what may run of parents, and what does not."""
     copies: dict[str, list[Container]] = {digest: [] for digest in digests}
     running: dict[str, list[Container]] = {digest: [] for digest in digests}
+    idle: dict[str, list[Container]] = {digest: [] for digest in digests}
     live = {sandbox.id for sandbox in runtime.sandboxes if sandbox.ready}
     others: list[tuple[str, Container]] = []
     with_app: set[str] = set()
@@ -118,12 +122,14 @@ def _containers(
                 running[digest].append(container)
             else:
                 others.append((digest, container))
+        elif is_app:
+            idle[digest].append(container)
     for digest, container in others:
         # A rollout may have renamed the containers, and the runtime does not tell init containers
         # apart: in a pod without any known name, what runs counts. No copy must start beside it.
         if container.pod_uid not in with_app:
             running[digest].append(container)
-    return copies, running
+    return copies, running, idle
 
 
 def is_current(pod: Pod, running: Set[tuple[str, str]]) -> bool:

@@ -70,7 +70,7 @@ class Standing:
     """Where one checkpoint stands after a decision: a word and what it waits for."""
 
     state: str
-    """`standby`, `waiting`, `frozen`, `active`, `unusable`."""
+    """`standby`, `waiting`, `frozen`, `active`, `handing over`, `unusable`."""
     waits_for: str = ""
 
 
@@ -87,19 +87,19 @@ class Track:
     """When it was last seen that the kubelet needs no time to start the copy, or can have none."""
     issues: int = 0
     parent_running: frozenset[str] = frozenset()
-    """The parent's running app containers, by id, as last seen while its copy is active."""
+    """The parent's running app containers, by id, as last seen."""
     parent_since: float | None = None
     """Since when just these have been running."""
-    known_sandboxes: frozenset[str] | None = None
-    """The parent's sandboxes that were up at activation: a later one is the parent's return.
-    None when the agent that activated it is gone."""
+    parent_exits: frozenset[str] | None = None
+    """The parent's app containers that were seen dead, by id; None before the first look."""
+    parent_crashes: int = 0
+    """How many more have died since the agent began to count: at a loss or a hand-over."""
+    was_leaving: bool = False
+    """Whether the API, when it last told of this node's pods, had no parent here that stays."""
     excused_attempts: int | None = None
     """Restarts of the copy that count no more: from before this run of the agent, or outlived."""
     running_since: float | None = None
     """Since when the copy has been seen running without a break."""
-    released_at: float | None = None
-    failed_hand_overs: int = 0
-    """Releases in a row after which the parent did not come up in time."""
     absent_seconds: float = 0.0
 
 

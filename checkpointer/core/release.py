@@ -1,26 +1,36 @@
 """Whether an active checkpoint must be released, issued anew, or replaced by the one before.
 
-Release in its plain form: when the parent is back. What refines it (timing ahead of a parent's
-backoff, hand-over slots across masters, the last known good) belongs here too: each is a
-condition between `_parent_is_back` and the `Release` that follows.
+Release is for the parent's sake, at the moment that costs least:
 
-A manifest is written again, as a new issue or with another revision, only while the API is gone:
-once it answers, the parent is what the node waits for.
+    parent and copy share no ports   once the parent is Ready: no gap
+    a fresh parent                   when its sandbox appears: its first start finds the ports free
+    a parent in crash-loop backoff   at its next start, before it has tried its ports; where one
+                                     such start was lost already, just ahead of it
+    a parent that runs, not Ready    when the API has been there for long
+    a parent that was refused        when the API has been there for long: the copy has its place
+
+`hand_over` says which parent is not given way to, and what becomes of one that was. A manifest is
+written again, as a new issue or with another revision, only while the API is gone: once it
+answers, the parent is what the node waits for.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from checkpointer.core import hand_over
 from checkpointer.core.activation import choose_revision
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision
+from checkpointer.core.backoff import next_start
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, HandOver, Revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
+from checkpointer.core.parent import with_parent
 from checkpointer.core.plan import Activate, Release, Standing, Track
 from checkpointer.core.runtime import Container, ContainerState, Sandbox
 from checkpointer.core.situation import Situation, Step
+from checkpointer.core.workload import template_of
 
 STEADY_SECONDS = 600.0
 """How long a copy must run for its restarts to be forgiven: the kubelet's backoff resets then."""
@@ -29,8 +39,26 @@ FALSE_READY_SECONDS = 10.0
 """How long a parent must have run for its Ready to count beside a copy on the same ports: until
 it fails on the port, its probe is answered by the copy (seen on 1.36: Ready, dead 0.7 s later)."""
 
-LONGEST_WAIT = 6
-"""Failed hand-overs that double the wait for the next one; then it stays as long."""
+AHEAD_SECONDS = 1.0
+"""How long before a parent's expected start its ports are freed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """Why the copy may go now, and to which parent it makes way; None when that one is up."""
+
+    reason: str
+    parent: Sandbox | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """What stands against a release, and for how long at least; 0 when no time ends it."""
+
+    reason: str
+    seconds: float = 0.0
+    is_long: bool = True
+    """Whether there is time to hear of its end; else it must be looked for closely."""
 
 
 def release(
@@ -49,29 +77,58 @@ def release(
         track = replace(track, activated_at=situation.now)
     if isinstance(occupancy, Unknown):
         return Step(Standing("active", f"the runtime: {occupancy.reason}"), track)
-    track = _with_parent(track, occupancy.value, situation.now)
-    reason = _parent_is_back(checkpoint, manifest, pods, occupancy.value, track, situation)
-    if reason is not None:
-        kill = _to_kill(checkpoint, manifest, occupancy.value)
-        action = Release(checkpoint.workload, manifest.file_name, reason, kill)
-        return Step(
-            Standing("standby", "the parent to be Ready"),
-            replace(track, released_at=situation.now, down_since=None),
-            action,
-            failed=(),
-        )
-    return _keep_alive(checkpoint, manifest, occupancy.value, track, situation)
+    before = track
+    track = with_parent(track, occupancy.value, situation.now)
+    found = _moment(checkpoint, manifest, pods, occupancy.value, before, track, situation)
+    if isinstance(found, _Moment):
+        return _release(checkpoint, manifest, occupancy.value, found, track, situation)
+    step = _keep_alive(checkpoint, manifest, occupancy.value, track, situation)
+    if step.action is not None:
+        return step
+    if found is None:
+        return replace(step, is_patient=_has_no_parent(pods, situation))
+    waiting = replace(step.standing, waits_for=found.reason)
+    wake_in = found.seconds or step.wake_in
+    return replace(step, standing=waiting, wake_in=wake_in, is_patient=found.is_long)
 
 
-def _parent_is_back(
+def _release(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    occupancy: Occupancy,
+    moment: _Moment,
+    track: Track,
+    situation: Situation,
+) -> Step:
+    record = checkpoint.record
+    standing = Standing("standby", "the parent to be Ready")
+    if moment.parent is None:
+        record = replace(record, hand_over=HandOver())
+    else:
+        template = template_of(moment.parent.labels)
+        way = hand_over.begun(record.hand_over, moment.parent.uid, template, situation)
+        record = replace(record, hand_over=way)
+        standing = Standing("handing over", "its parent to serve")
+    action = Release(
+        checkpoint.workload,
+        manifest.file_name,
+        moment.reason,
+        _to_kill(checkpoint, manifest, occupancy),
+    )
+    track = replace(track, down_since=None, parent_crashes=0)
+    return Step(standing, track, action, record=replace(record, failed=()))
+
+
+def _moment(
     checkpoint: Checkpoint,
     manifest: ActiveManifest,
     pods: Fact[tuple[Pod, ...]],
     occupancy: Occupancy,
+    before: Track,
     track: Track,
     situation: Situation,
-) -> str | None:
-    """Return why the copy may go, or None.
+) -> _Moment | _Wait | None:
+    """Return why the copy may go, or what it waits for; None while nothing of a parent is seen.
 
     A Ready that the API remembers from before the outage does not count: the status must speak
     of containers that the runtime shows running. A parent that cannot become Ready beside its
@@ -86,51 +143,100 @@ def _parent_is_back(
     shares_ports = _shares_ports(checkpoint, manifest)
     can_trust = shares_ports or _has_run_for(track, FALSE_READY_SECONDS, situation.now)
     if is_reachable and can_trust and any(p.ready and is_current(p, running) for p in wanted):
-        return "its parent is Ready"
+        return _Moment("its parent is Ready")
     if shares_ports:
         if is_reachable and wanted and not any(p.is_parent or p.finished for p in wanted):
-            return "its parent is not selected any more"
+            return _Moment("its parent is not selected any more")
         return None
-    if any(_is_new(sandbox, manifest, track) for sandbox in occupancy.parent_sandboxes):
-        return "its parent's sandbox is up and needs the ports"
-    if is_reachable and wanted and _is_settled(track, situation):
-        if occupancy.parent_sandboxes:
-            return "its parent's sandbox is up and does not become Ready beside the copy"
-        if all(p.finished for p in wanted):
-            return "its parent was refused beside the copy"
-    return None
+    waits: list[_Wait] = []
+    for sandbox in occupancy.parent_sandboxes:
+        found = _way_for(checkpoint, manifest, sandbox, occupancy, before, track, situation)
+        if isinstance(found, _Moment):
+            return found
+        waits += [found] if found else []
+    is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
+    if is_reachable and wanted and is_settled and all(p.finished for p in wanted):
+        return _Moment("its parent was refused beside the copy")
+    return waits[0] if waits else None
 
 
-def _with_parent(track: Track, occupancy: Occupancy, now: float) -> Track:
-    running = frozenset(c.id for c in occupancy.parent_running)
-    if running == track.parent_running:
-        return track
-    return replace(track, parent_running=running, parent_since=now if running else None)
+def _way_for(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    sandbox: Sandbox,
+    occupancy: Occupancy,
+    before: Track,
+    track: Track,
+    situation: Situation,
+) -> _Moment | _Wait | None:
+    """Return why it is the moment to make way for this parent, or what it is waited for."""
+    mine = [c for c in occupancy.parent_running if c.sandbox_id == sandbox.id]
+    idle = [c for c in occupancy.parent_others if c.sandbox_id == sandbox.id]
+    active = _revision_of(checkpoint, manifest)
+    template = template_of(sandbox.labels)
+    against = hand_over.objection(
+        checkpoint.record.hand_over, active, sandbox.uid, template, situation
+    )
+    if against is not None:
+        return _Wait(*against)
+    if active is not None and active.stage == 0 and situation.hand_over_left > 0:
+        return _Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
+    if active is not None and active.has_init and not idle and not _have_app(mine, active):
+        return _Wait("its parent's init containers", is_long=False)
+    if not mine and all(c.state is ContainerState.CREATED for c in idle):
+        return _Moment("its parent's sandbox is up and needs the ports", sandbox)
+    if not situation.contact.is_answering:
+        return None
+    is_starting = any(c.state is ContainerState.CREATED for c in idle)
+    if is_starting or any(_has_just_started(c, before) for c in mine):
+        return _Moment("its parent is being started again and needs the ports", sandbox)
+    is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
+    if mine:
+        if is_settled and _has_run_for(track, situation.rules.hand_over_seconds, situation.now):
+            return _Moment("its parent runs and does not become Ready beside the copy", sandbox)
+        return _Wait("its parent, which runs beside it, to be Ready")
+    has_lost = checkpoint.record.hand_over.failures % 2 == 1 or track.parent_crashes > 0
+    return _in_backoff(sandbox, idle, has_lost, situation)
+
+
+def _in_backoff(
+    sandbox: Sandbox, dead: list[Container], has_lost: bool, situation: Situation
+) -> _Moment | _Wait | None:
+    """Make way just ahead of the next start of a parent that has lost a start before.
+
+    It takes its ports, or fails to, more quickly than any look at the runtime can tell.
+    """
+    if not dead:
+        return None
+    last = max(dead, key=lambda c: c.created_at)
+    due_in = next_start(last, situation.rules.backoff_limit_seconds) - situation.wall
+    if has_lost and due_in <= AHEAD_SECONDS:
+        return _Moment("its parent is due to start and needs the ports", sandbox)
+    wait = max(0.0, due_in - AHEAD_SECONDS)
+    return _Wait("its parent to be started again by the kubelet", wait, is_long=wait > 0)
+
+
+def _have_app(running: list[Container], active: Revision) -> bool:
+    return any(container.name in active.app_containers for container in running)
+
+
+def _has_just_started(container: Container, before: Track) -> bool:
+    """Tell whether this start of the parent is news: until now the agent saw it not running.
+
+    Not for an agent that looks for the first time; the container may have run for long.
+    """
+    return before.parent_exits is not None and container.id not in before.parent_running
+
+
+def _has_no_parent(pods: Fact[tuple[Pod, ...]], situation: Situation) -> bool:
+    """Tell whether the API says that no parent will come up here before it says otherwise."""
+    if situation.contact.state is not ContactState.REACHABLE or not isinstance(pods, Known):
+        return False
+    return not any(not p.terminating and not p.finished for p in pods.value)
 
 
 def _has_run_for(track: Track, seconds: float, now: float) -> bool:
     return track.parent_since is not None and now - track.parent_since >= seconds
-
-
-def _is_settled(track: Track, situation: Situation) -> bool:
-    """Tell whether contact has lasted long enough to give way to a parent that is not up.
-
-    Each hand-over that failed doubles the wait, so that a parent that cannot start does not
-    take the copy down again and again.
-    """
-    wait = situation.rules.hand_over_seconds * 2.0 ** min(track.failed_hand_overs, LONGEST_WAIT)
-    return situation.now - situation.contact.since >= wait
-
-
-def _is_new(sandbox: Sandbox, manifest: ActiveManifest, track: Track) -> bool:
-    """Tell whether a parent's sandbox was made after the activation.
-
-    File times and the runtime's share the node's clock, but it may have jumped; what this run
-    of the agent has seen needs no clock.
-    """
-    if track.known_sandboxes is None:
-        return sandbox.created_at > manifest.written_at
-    return sandbox.id not in track.known_sandboxes
 
 
 def _revision_of(checkpoint: Checkpoint, manifest: ActiveManifest) -> Revision | None:
@@ -147,7 +253,8 @@ def _shares_ports(checkpoint: Checkpoint, manifest: ActiveManifest) -> bool:
 def _to_kill(
     checkpoint: Checkpoint, manifest: ActiveManifest, occupancy: Occupancy
 ) -> tuple[str, ...]:
-    if _shares_ports(checkpoint, manifest):
+    revision = _revision_of(checkpoint, manifest)
+    if revision is not None and (revision.shares_ports or revision.graceful):
         return ()
     return tuple(c.id for c in occupancy.copy_running)
 
@@ -262,7 +369,8 @@ def _fall_back(
         tuple(s.id for s in occupancy.copy_sandboxes if s.ready),
     )
     track = replace(track, activated_at=situation.now, issues=0, excused_attempts=0)
-    return Step(Standing("active", "the kubelet to start it"), track, action, failed=failed)
+    record = replace(checkpoint.record, failed=failed)
+    return Step(Standing("active", "the kubelet to start it"), track, action, record=record)
 
 
 def _release_waits_for(situation: Situation) -> str:

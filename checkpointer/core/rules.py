@@ -18,12 +18,18 @@ class Rules:
     grace_seconds: float = 30.0
     """How long a parent may be down when the kubelet may still restart it by itself."""
     hand_over_seconds: float = 60.0
-    """How long a released workload may be down before its checkpoint is activated again."""
+    """How long a workload whose copy has made way may be down before the copy comes back."""
+    good_seconds: float = 60.0
+    """How long a parent must have been Ready for its revision to be a known good one."""
     stage_delay_seconds: float = 30.0
     """How long the later stage waits for stage 0 to bring contact back."""
     confirm_seconds: float = 30.0
     """How long the kubelet may take from manifest to sandbox; more than its relist of 20 s."""
     confirm_limit_seconds: float = 600.0
+    backoff_limit_seconds: float = 300.0
+    """The kubelet's longest wait before it restarts a container (maxContainerRestartPeriod)."""
+    parent_crash_limit: int = 3
+    """Crashes of a parent, during one loss of contact, after which its copy runs beside it."""
     crash_limit: int = 3
     """Restarts of a copy, none of them running, after which the revision before is tried."""
     absent_seconds: float = 300.0

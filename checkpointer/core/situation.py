@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from checkpointer.core.checkpoint import Record
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact
 from checkpointer.core.observation import KubeletRun
@@ -19,9 +20,15 @@ class Situation:
     kubelet: Fact[KubeletRun]
     contact_kubelet: str | None
     rules: Rules
+    boot_id: str
+    wall: float
+    """Seconds of the Unix epoch, by the node's clock: only to compare with the runtime's times."""
     now: float
     stage_opens_in: float
     """Seconds until checkpoints of the later stage may be activated; 0 when they may."""
+    hand_over_left: float = 0.0
+    """Seconds until the last deadline of a stage-0 hand-over that is under way: until then the
+    API's absence is no loss to anybody else. 0 when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +39,7 @@ class Step:
     track: Track
     action: Action | None = None
     wake_in: float | None = None
-    failed: tuple[int, ...] | None = None
-    """Revisions that failed as copies, where that has changed; for the record."""
+    is_patient: bool = False
+    """Whether an active copy needs no close look at the runtime: nothing is about to happen."""
+    record: Record | None = None
+    """What is to be kept on disk, where the decision changes it."""

@@ -88,6 +88,15 @@ def controller_of(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
+def template_of(labels: Mapping[str, str]) -> str:
+    """Return what the controller calls the pod template that a pod was made of, or nothing.
+
+    A DaemonSet's, StatefulSet's or Deployment's: two pods of one template have the same spec.
+    """
+    found = (labels.get(key) for key in ("controller-revision-hash", "pod-template-hash"))
+    return next((value for value in found if value), "")
+
+
 def identifying_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Return the labels without those that differ between two pods of one workload."""
     return {key: value for key, value in labels.items() if key not in TEMPLATE_LABELS}

@@ -17,6 +17,9 @@ from checkpointer.manifest.render import CHECKPOINT_OF, WORKLOAD_LABEL
 CHECKPOINT: Final = f"{PREFIX}checkpoint"
 """The annotation by which a pod asks to be checkpointed; the historic one."""
 STAGE: Final = f"{PREFIX}stage"
+HAND_OVER: Final = f"{PREFIX}hand-over"
+"""The annotation by which a pod asks that its copy be ended with the pod's own grace, not killed:
+`graceful`."""
 INLINE_SECRETS: Final = f"{PREFIX}inline-secrets"
 """The annotation by which a pod opts in to secret values in its copy's environment."""
 
@@ -232,6 +235,12 @@ def shares_ports(pod: Mapping[str, Any]) -> bool:
     return not (pod.get("spec") or {}).get("hostNetwork") and not host_ports(pod)
 
 
+def is_graceful(pod: Mapping[str, Any]) -> bool:
+    """Tell whether the pod's copy must not be killed when the parent comes back."""
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    return annotations.get(HAND_OVER) == "graceful"
+
+
 def _allows(allowed: tuple[str, ...], name: str) -> bool:
     return "*" in allowed or name in allowed
 
@@ -246,6 +255,7 @@ def _fits(name: str, pattern: str) -> bool:
 __all__ = [
     "CHECKPOINT",
     "DEFAULT_STAGE_RULES",
+    "HAND_OVER",
     "INLINE_SECRETS",
     "STAGE",
     "LabelSelector",
@@ -254,6 +264,7 @@ __all__ = [
     "StageRule",
     "exclusion",
     "host_ports",
+    "is_graceful",
     "is_meant",
     "is_ready",
     "is_selected",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar
 
-from checkpointer.core.checkpoint import Record, Revision
+from checkpointer.core.checkpoint import HandOver, Record, Revision
 from checkpointer.core.workload import Workload
 from checkpointer.store.errors import StoreError
 
@@ -21,7 +21,7 @@ FORMAT = 1
 JSON_LIMIT = 16 << 20
 """Bytes of a JSON file of ours; the kubelet takes manifests of less than 10 MiB."""
 
-V = TypeVar("V", Revision, Record, Workload)
+V = TypeVar("V", Revision, Record, HandOver, Workload)
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
@@ -141,6 +141,13 @@ def _pair(value: object) -> tuple[str, str]:
     return _text(value[0]), _text(value[1])
 
 
+def _hand_over(value: object) -> HandOver:
+    try:
+        return _typed(HandOver, value, "")
+    except StoreError:
+        raise TypeError from None
+
+
 _READERS: dict[str, Callable[[object], Any]] = {
     "str": _text,
     "bool": _flag,
@@ -149,5 +156,6 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "tuple[str, ...]": _tuple_of(_text),
     "tuple[int, ...]": _tuple_of(_whole),
     "tuple[tuple[str, str], ...]": _tuple_of(_pair),
+    "HandOver": _hand_over,
 }
 """By annotation; a test sees to it that every field's is here."""

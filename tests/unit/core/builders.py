@@ -186,7 +186,16 @@ def both(first: Runtime, second: Runtime) -> Runtime:
 
 
 def situation(contact: Contact, now: float = NOW, **changes: Any) -> Situation:
-    usual = Situation(contact, Known(SAME_KUBELET), SAME_KUBELET.identity, RULES, now, 0.0)
+    usual = Situation(
+        contact,
+        Known(SAME_KUBELET),
+        SAME_KUBELET.identity,
+        RULES,
+        "boot-1",
+        WALL_AT_BOOT + now,
+        now,
+        0.0,
+    )
     return replace(usual, **changes)
 
 
@@ -236,10 +245,11 @@ BOOTED = Node()
 ACTIVE = Node(
     runtime=Known(COPY_RUNS),
     manifests=Known((manifest(),)),
-).with_track(activated_at=ACTIVATED, known_sandboxes=frozenset(), excused_attempts=0)
+).with_track(activated_at=ACTIVATED, parent_exits=frozenset(), excused_attempts=0)
 """Its copy is up and the API still away."""
 AT_REST = Node(
     contact=reachable(),
+    checkpoints=Known((checkpoint(record=Record(parents=("parent-uid",), issue=4, good=(1,))),)),
     pods=Known((pod(), OTHER_POD)),
     runtime=Unknown("not asked: nothing depends on it"),
     kubelet=Known(SAME_KUBELET),

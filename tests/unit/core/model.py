@@ -56,10 +56,15 @@ class _Program:
     start_at: float = 0.0
     since: float = 0.0
     restarts: int = 0
+    has_port: bool = False
 
     @property
     def is_running(self) -> bool:
         return self.container is not None and self.container.state is ContainerState.RUNNING
+
+    @property
+    def serves(self) -> bool:
+        return self.is_running and self.has_port
 
     def die(self) -> None:
         if self.container is not None:
@@ -75,9 +80,9 @@ class SelfHostedNode:
     network: bool = True
     parent_works: bool = True
     copy_works: bool = True
-    longest_backoff: float = 40.0
-    """The kubelet's is 300 s. One that is longer than the hand-over deadline is met by chance only,
-    as long as the release is not timed ahead of it."""
+    longest_backoff: float = 300.0
+    bind_seconds: float = 0.5
+    """How long an API server takes from its start to its port."""
     kubelet_run: int = 1
     kubelet_started: float = 0.0
     kubelet_knows: bool = False
@@ -100,16 +105,17 @@ class SelfHostedNode:
 
     @property
     def api_runs(self) -> bool:
-        return any(p.is_running for p in (self.parent, *self.copies.values()) if p)
+        return any(p.serves for p in (self.parent, *self.copies.values()) if p)
 
     @property
     def parent_is_up(self) -> bool:
-        return self.parent is not None and self.parent.is_running
+        return self.parent is not None and self.parent.serves
 
     def settle(self) -> None:
         """Let the parent run under a kubelet that knows it, and the agent see it."""
         self.parent = self._new_parent()
         self._run_program(self.parent)
+        self.parent.has_port = True
         self.kubelet_knows = True
         self.run(60)
         self.events.clear()
@@ -184,17 +190,28 @@ class SelfHostedNode:
 
     def _start_when_due(self, program: _Program, works: bool) -> None:
         if program.is_running:
-            if not works and self.now - program.since >= READY_SECONDS:
+            self._bind(program)
+            fails = not works and self.now - program.since >= READY_SECONDS
+            if program.is_running and fails:
                 program.die()
+            if not program.is_running:
                 program.start_at = self.now + self._backoff(program)
         elif program.container is not None and program.start_at <= program.since:
             program.start_at = self.now + self._backoff(program)
         elif self.now >= program.start_at:
-            taken = self.api_runs
             self._run_program(program)
-            if taken:
-                program.die()
+            self._bind(program)
+            if not program.is_running:
                 program.start_at = self.now + self._backoff(program)
+
+    def _bind(self, program: _Program) -> None:
+        """Take the port when it is time to, or die of it."""
+        if program.has_port or self.now - program.since < self.bind_seconds - STEP / 2:
+            return
+        if self.api_runs:
+            program.die()
+        else:
+            program.has_port = True
 
     def _backoff(self, program: _Program) -> float:
         program.restarts += 1
@@ -208,7 +225,7 @@ class SelfHostedNode:
             attempt=max(attempt, program.restarts),
             created_at=stamp(self.now),
         )
-        program.since = self.now
+        program.since, program.has_port = self.now, False
 
     def _new_parent(self) -> _Program:
         sandbox = parent_sandbox(id=f"parent-{self.now}", created_at=stamp(self.now))
@@ -248,7 +265,7 @@ class SelfHostedNode:
 
     def _api_pod(self) -> Pod:
         container = self.parent.container if self.parent else None
-        up = self.now - self.parent.since if self.parent and self.parent.is_running else 0.0
+        up = self.now - self.parent.since if self.parent_is_up and self.parent else 0.0
         return pod(
             ready=up >= READY_SECONDS,
             ready_seconds=up,

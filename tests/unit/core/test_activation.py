@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from checkpointer.core.activation import choose_revision
-from checkpointer.core.checkpoint import Checkpoint, Record
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
+from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Activate, Kill, Memory, Standing, Track
 from checkpointer.core.runtime import ContainerState, Runtime
 from tests.unit.core.builders import (
@@ -19,6 +21,7 @@ from tests.unit.core.builders import (
     LOST_SINCE,
     NEW_KUBELET,
     NOW,
+    OTHER_POD,
     PARENT_DIED_IN_PLACE,
     PARENT_RUNS,
     PROXY,
@@ -34,6 +37,7 @@ from tests.unit.core.builders import (
     denied,
     lost,
     parent_sandbox,
+    pod,
     reachable,
     recovering,
     revision,
@@ -54,7 +58,7 @@ def test_all_conditions_together_activate() -> None:
     assert plan.standings == {API: Standing("active", "the kubelet to start it")}
     assert plan.wake_in == RULES.watch_seconds
     assert plan.memory.tracks[API] == Track(
-        down_since=NOW, activated_at=NOW, known_sandboxes=frozenset(), excused_attempts=0
+        down_since=NOW, activated_at=NOW, parent_exits=frozenset(), excused_attempts=0
     )
 
 
@@ -151,8 +155,9 @@ def test_an_api_server_killed_in_place_is_left_to_the_kubelet() -> None:
         assert plan.actions == ()
         node = node.then(plan)
     back = node.but(runtime=Known(PARENT_RUNS))
-    node = back.then(back.decide(NOW + 29.5)).but(runtime=Known(PARENT_DIED_IN_PLACE))
-    assert node.decide(NOW + 31).actions == ()
+    back = back.then(back.decide(NOW + 29.5))
+    node = back.then(back.decide(NOW + 50)).but(runtime=Known(PARENT_DIED_IN_PLACE))
+    assert node.decide(NOW + 51).actions == ()
 
 
 def test_the_network_cut_while_all_runs_activates_nothing() -> None:
@@ -320,7 +325,9 @@ def test_without_a_revision_there_is_nothing_to_choose() -> None:
     assert choose_revision(UNREADABLE) is None
 
 
-RELEASED = IN_PLACE.but(contact=lost(NOW + 0.3)).with_track(released_at=NOW)
+WAY = HandOver(to="parent-uid", boot_id="boot-1", since=NOW)
+GIVEN_WAY = Known((checkpoint(record=Record(parents=("parent-uid",), issue=4, hand_over=WAY)),))
+RELEASED = IN_PLACE.but(contact=lost(NOW + 0.3), checkpoints=GIVEN_WAY)
 """Given way to its parent a moment ago; with it the API has gone."""
 
 
@@ -329,41 +336,180 @@ def test_after_a_release_the_hand_over_deadline_decides(later: float, activates:
     """Neither the loss of contact nor the grace: a hand-over takes the API away for a moment."""
     plan = RELEASED.decide(NOW + later)
     assert bool(plan.actions) is activates
+    assert plan.standings[API].state == ("active" if activates else "handing over")
 
 
-def test_a_parent_that_keeps_crashing_does_not_put_the_deadline_off() -> None:
-    """It runs for a second now and then; at the deadline the copy is back."""
-    node, activated = RELEASED, []
-    for second in range(1, 75):
-        runs = second in (1, 12, 33, 58)
-        runtime = PARENT_RUNS if runs else PARENT_DIED_IN_PLACE
+def test_an_agent_that_starts_amid_a_hand_over_knows_of_it() -> None:
+    """It is on disk: a memory that is empty changes nothing."""
+    node = RELEASED.but(memory=Memory())
+    assert node.decide(NOW + 59).actions == ()
+    assert len(node.decide(NOW + 60).actions) == 1
+
+
+def test_a_reboot_ends_a_hand_over() -> None:
+    """The parent is gone with the machine, and its kubelet does not know it any more."""
+    way = replace(WAY, boot_id="boot-0")
+    record = Record(parents=("parent-uid",), issue=4, hand_over=way)
+    plan = BOOTED.but(checkpoints=Known((checkpoint(record=record),))).decide()
+    assert plan.actions == (ACTIVATE,)
+
+
+@pytest.mark.parametrize(("crashes", "at"), [(1, NOW + 60), (2, NOW + 21)])
+def test_a_parent_that_dies_again_and_again_gets_its_copy_back_at_once(
+    crashes: int, at: float
+) -> None:
+    """One death may be a lost race for the port; the second is its own."""
+    sandbox, node = parent_sandbox(), RELEASED.but(runtime=Known(PARENT_RUNS))
+    node = node.then(node.decide(NOW + 1))
+    for second in range(2, 75):
+        deaths = min(crashes, second // 10)
+        containers = tuple(dead(container_of(sandbox, id=f"parent-{n}"), n) for n in range(deaths))
+        runs = () if second in (20, 21) else (container_of(sandbox, id=f"runs-{second}"),)
+        if crashes == 1 and second >= 22:
+            runs = ()
+        runtime = Runtime((sandbox,), (*containers, *runs))
         plan = node.but(runtime=Known(runtime)).decide(NOW + second)
         if plan.actions:
-            activated.append(second)
             break
         node = node.then(plan)
-    assert activated == [60]
+    reason = "its parent failed when it was given way"
+    if crashes == 1:
+        reason = "its parent was not back in time when it was given way"
+    assert plan.actions == (Activate(API, 1, 5, reason),)
+    assert NOW + second == pytest.approx(at, abs=1.0)
+    assert plan.records[API].hand_over == HandOver(
+        boot_id="boot-1",
+        since=NOW + second,
+        failures=1,
+        refused="parent-uid" if crashes == 2 else "",
+    )
 
 
-def test_the_old_copy_that_still_ends_does_not_put_the_deadline_off() -> None:
-    """It was told to go; that it runs says nothing about its parent."""
-    ending = RELEASED.but(runtime=Known(both(COPY_RUNS, PARENT_DIED_IN_PLACE)))
-    node = ending.then(ending.decide(NOW + 1)).but(runtime=Known(PARENT_DIED_IN_PLACE))
-    assert node.decide(NOW + 45).actions == ()
-    assert isinstance(node.decide(NOW + 60).actions[0], Activate)
+@pytest.mark.parametrize(
+    ("stage", "contact", "activates"),
+    [
+        (0, lost(NOW + 0.3), True),
+        (0, reachable(), False),
+        (0, recovering(), False),
+        (0, denied(), False),
+        (0, suspect(), False),
+        (1, lost(NOW + 0.3), False),
+        (1, reachable(), False),
+    ],
+)
+def test_a_parent_that_runs_past_the_deadline_and_does_not_serve(
+    stage: int, contact: Contact, activates: bool
+) -> None:
+    """It counts as failed only where contact depends on it, and is gone."""
+    stored = checkpoint(API, revision(stage=stage), record=GIVEN_WAY.value[0].record)
+    node = RELEASED.but(contact=contact, runtime=Known(PARENT_RUNS), checkpoints=Known((stored,)))
+    plan = node.decide(NOW + 61)
+    assert bool(plan.actions) is activates
+    if activates:
+        assert plan.records[API].hand_over.refused == "parent-uid"
 
 
-def test_a_parent_that_runs_at_the_deadline_has_taken_over() -> None:
-    """When it dies later in the same outage, the kubelet has its grace again."""
-    running = RELEASED.but(runtime=Known(PARENT_RUNS))
-    node = running.then(running.decide(NOW + 60)).but(runtime=Known(PARENT_DIED_IN_PLACE))
-    assert activated_at(node, NOW + 100) == pytest.approx(NOW + 130)
+@pytest.mark.parametrize(
+    ("contact", "activates"),
+    [(reachable(), True), (suspect(), False), (denied(), False), (recovering(), False)],
+)
+def test_a_parent_that_is_down_at_the_deadline_gets_its_copy_back_with_the_api_there(
+    contact: Contact, activates: bool
+) -> None:
+    """The copy served before; that another API server answers is no reason to leave it dark."""
+    node = RELEASED.but(contact=contact, pods=Known((pod(ready=False), OTHER_POD)))
+    assert node.decide(NOW + 59).actions == ()
+    assert bool(node.decide(NOW + 60).actions) is activates
 
 
-def test_a_hand_over_long_ago_leaves_no_trace() -> None:
-    """An API server killed in place days later is the kubelet's to restart."""
-    node = IN_PLACE.but(contact=lost(NOW + 86400)).with_track(released_at=NOW)
-    assert activated_at(node, NOW + 86400) == pytest.approx(NOW + 86430)
+def test_a_hand_over_ends_when_the_parent_is_ready() -> None:
+    """By what runs now, not by what the API remembers; then nothing of it is kept."""
+    node = RELEASED.but(contact=reachable(), pods=Known((pod(), OTHER_POD)))
+    assert node.decide(NOW + 20).records == {}
+    plan = node.but(runtime=Known(PARENT_RUNS)).decide(NOW + 20)
+    assert plan.standings[API] == Standing("standby")
+    assert plan.records[API] == Record(parents=("parent-uid",), issue=4)
+
+
+def test_a_hand_over_ends_when_nobody_is_to_come() -> None:
+    """Moved away, scaled to zero, drained: what nobody wants is not waited for."""
+    node = RELEASED.but(contact=reachable(), pods=Known((OTHER_POD,)))
+    plan = node.decide(NOW + 20)
+    assert plan.actions == ()
+    assert plan.records[API].hand_over.to == ""
+
+
+def test_nothing_else_is_activated_amid_a_hand_over_of_stage_0() -> None:
+    """The API's absence is expected for as long, whatever else is down."""
+    others = tuple(checkpoint(w, revision(stage=1)) for w in (DNS, PROXY))
+    node = BOOTED.but(contact=lost(NOW - 200), checkpoints=Known((*GIVEN_WAY.value, *others)))
+    plan = node.decide(NOW + 10)
+    assert plan.actions == ()
+    waiting = Standing("waiting", "the hand-over of stage 0 to be over, 50 s more")
+    assert (plan.standings[DNS], plan.standings[PROXY]) == (waiting, waiting)
+
+
+CRASHED = Runtime(
+    (parent_sandbox(),),
+    tuple(dead(container_of(parent_sandbox(), id=f"parent-{n}"), n) for n in range(3)),
+)
+
+
+def test_a_parent_that_keeps_crashing_gets_its_last_known_good_beside_it() -> None:
+    """Its kubelet goes on trying; what came after the last known good may be what is broken."""
+    record = Record(parents=("parent-uid",), issue=4, good=(1,))
+    stored = checkpoint(API, revision(2), revision(1), record=record)
+    node = IN_PLACE.but(checkpoints=Known((stored,)), runtime=Known(PARENT_RUNS))
+    node = node.then(node.decide()).but(runtime=Known(CRASHED))
+    plan = node.decide(NOW + 5)
+    reason = "contact lost (connection refused) and its parent keeps crashing"
+    assert plan.actions == (Activate(API, 1, 5, reason),)
+    assert plan.records[API].hand_over.refused == "parent-uid"
+
+
+def test_crashes_from_before_the_outage_do_not_count() -> None:
+    """Three restarts in a month are no crash loop."""
+    node = IN_PLACE.but(contact=reachable(), runtime=Known(PARENT_RUNS))
+    for now, contact, runtime in (
+        (NOW, suspect(), PARENT_RUNS),
+        (NOW + 1, suspect(), CRASHED),
+        (NOW + 2, lost(), CRASHED),
+    ):
+        plan = node.but(contact=contact, runtime=Known(runtime)).decide(now)
+        assert plan.actions == ()
+        node = node.then(plan)
+
+
+@pytest.mark.parametrize(("up", "seconds"), [(5.0, 30.0), (25.0, 55.0)])
+def test_a_parent_that_runs_in_between_is_down_all_the_same(up: float, seconds: float) -> None:
+    """Only one that has run for a while starts the grace anew."""
+    node = IN_PLACE.then(IN_PLACE.decide(NOW)).but(runtime=Known(PARENT_RUNS))
+    node = node.then(node.decide(NOW))
+    node = node.then(node.decide(NOW + up)).but(runtime=Known(PARENT_DIED_IN_PLACE))
+    assert activated_at(node, NOW + up) == pytest.approx(NOW + seconds, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "pods", "seconds"),
+    [
+        (0, (pod(terminating=True), OTHER_POD), 0.0),
+        (0, (OTHER_POD,), 0.0),
+        (0, (pod(), OTHER_POD), 30.0),
+        (0, (), 30.0),
+        (1, (pod(terminating=True), OTHER_POD), 30.0),
+    ],
+)
+def test_a_parent_that_was_taken_away_is_not_waited_for(
+    stage: int, pods: tuple[Pod, ...], seconds: float
+) -> None:
+    """A rollout of an API server: it went with its pod, and none can be made without it."""
+    node = IN_PLACE.but(
+        contact=suspect(),
+        pods=Known(pods),
+        checkpoints=Known((checkpoint(API, revision(stage=stage)),)),
+    )
+    gone = node.then(node.decide()).but(contact=lost(), pods=Unknown("contact is lost"))
+    assert activated_at(gone, NOW) == pytest.approx(NOW + seconds, abs=0.1)
 
 
 def activated_at(node: Node, now: float) -> float:
@@ -374,20 +520,6 @@ def activated_at(node: Node, now: float) -> float:
         node = node.then(plan)
         now += plan.wake_in
     return float("inf")
-
-
-def test_failed_hand_overs_are_counted() -> None:
-    """Each one lets the next wait longer; an activation for another reason forgets them."""
-    again = RELEASED.with_track(failed_hand_overs=2).decide(NOW + 60)
-    assert again.memory.tracks[API].failed_hand_overs == 3
-    other = BOOTED.with_track(failed_hand_overs=2).decide()
-    assert other.memory.tracks[API].failed_hand_overs == 0
-
-
-def test_sandboxes_that_are_up_are_known_at_activation() -> None:
-    """A later one is the parent's return; these are not."""
-    plan = BOOTED.but(runtime=Known(PARENT_DIED_IN_PLACE)).decide()
-    assert plan.memory.tracks[API].known_sandboxes == {"parent-uid-sandbox"}
 
 
 INTERRUPTED = both(COPY_RUNS, PARENT_DIED_IN_PLACE)

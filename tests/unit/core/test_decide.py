@@ -70,7 +70,7 @@ NEW_PARENT = both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),)))
         (
             ACTIVE.but(runtime=Known(NEW_PARENT)),
             "contact lost (connection refused): release kube-system/daemonset/kube-apiserver: "
-            "its parent's sandbox is up and needs the ports; 1 standby",
+            "its parent's sandbox is up and needs the ports; 1 handing over",
         ),
         (
             BOOTED.but(runtime=Known(both(COPY_RUNS, PARENT_DIED_IN_PLACE))),
@@ -206,7 +206,7 @@ def test_the_parents_uids_are_written_when_they_change(
 ) -> None:
     """They tell the runtime's sandboxes apart after a restart; none at all forgets nothing."""
     plan = AT_REST.but(pods=Known(pods)).decide()
-    wanted = {} if expected is None else {API: Record(parents=expected, issue=4)}
+    wanted = {} if expected is None else {API: Record(parents=expected, issue=4, good=(1,))}
     assert plan.records == wanted
 
 

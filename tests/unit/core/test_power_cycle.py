@@ -39,7 +39,7 @@ def test_a_power_cycle_ends_with_the_parent_and_an_empty_folder() -> None:
     activated, released = (when - start for when, name in node.events if name != "Snapshot")
     assert activated <= 0.5
     assert released <= 3.0
-    assert node.away_seconds <= 1.5
+    assert node.away_seconds <= 2.5
     assert_recovered(node)
 
 
@@ -117,15 +117,17 @@ def test_an_agent_restarted_at_any_moment_of_a_power_cycle_finishes_the_job() ->
 
 
 def test_a_parent_that_cannot_start_does_not_take_the_api_down_again_and_again() -> None:
-    """Four hours: each failed hand-over costs its deadline, and each waits twice as long."""
+    """Four hours: each failed hand-over costs two of its deaths, and each waits twice as long."""
     node = settled()
-    node.rules = Rules(watch_seconds=1.0)
+    node.rules = Rules(watch_seconds=0.1)
     node.parent_works = False
     node.cut_power()
     node.run(4 * 3600)
     releases = [when for when, name in node.events if name == "Release"]
-    pauses = [round((later - when) / 60) for when, later in pairwise(releases)]
-    assert pauses == [3, 5, 9, 17, 33, 65, 65]
+    pauses = [(later - when) / 60 for when, later in pairwise(releases)]
+    for pause, least in zip(pauses, [2, 4, 8, 16, 32, 64], strict=False):
+        assert least <= pause <= 2 * least + 12
+    assert 5 <= len(releases) <= 8
     assert node.away_seconds <= len(releases) * 75
 
 
@@ -152,18 +154,24 @@ def test_a_copy_that_cannot_start_falls_back_once_per_revision() -> None:
     assert node.record.failed == (2, 3)
 
 
-def test_a_parent_deep_in_backoff_costs_little_of_the_apis_time() -> None:
-    """It started beside its copy again and again; hand-overs that come too early become rare."""
+@pytest.mark.parametrize(("bind_seconds", "gap"), [(0.5, 3.0), (0.0, 70.0)])
+def test_a_parent_deep_in_backoff_costs_little_of_the_apis_time(
+    bind_seconds: float, gap: float
+) -> None:
+    """It is given way when it starts again; what is too quick for that is given way ahead."""
     node = settled()
-    node.rules = Rules(watch_seconds=1.0)
-    node.longest_backoff = 300.0
+    node.rules = Rules(watch_seconds=0.1)
+    node.bind_seconds = bind_seconds
+    node.network = False
+    node.restart_kubelet()
     node.kill_parent()
-    node.parent_works = False
+    node.run(5)
+    node.kubelet_knows = True  # it was told of the parent by another API server
     node.run(300)
-    node.parent_works = True
-    node.away_seconds = 0.0
+    node.network, node.away_seconds = True, 0.0
     node.run(2 * 3600)
-    assert node.away_seconds <= 8 * 60
+    assert_recovered(node)
+    assert node.away_seconds <= gap
 
 
 EVENTS = st.lists(

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from checkpointer.core.checkpoint import Checkpoint, Record
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Activate, Plan, Release, Snapshot, Standing
 from checkpointer.core.release import STEADY_SECONDS
-from checkpointer.core.runtime import Container, Runtime, Sandbox
+from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from tests.unit.core.builders import (
     ACTIVATED,
     ACTIVE,
@@ -53,7 +53,8 @@ BACK = ACTIVE.but(contact=reachable(NOW), pods=Known((pod(ready=False), OTHER_PO
 """The API answers again; the parent is wanted and not up."""
 NEW_SANDBOX = Runtime((parent_sandbox(created_at=stamp(NOW)),))
 PARENT_BESIDE = both(COPY_RUNS, PARENT_RUNS)
-KNOWN_SANDBOX = {"known_sandboxes": frozenset({"parent-uid-sandbox"})}
+WAY = HandOver(to="parent-uid", boot_id="boot-1", since=NOW)
+"""What is kept of a hand-over to the parent that has just begun."""
 SHARING = Known((checkpoint(API, revision(shares_ports=True)),))
 
 
@@ -78,7 +79,6 @@ def test_a_copy_holds_while_there_is_no_parent() -> None:
 
 
 READY_BESIDE = BACK.but(pods=Known((pod(), OTHER_POD)), runtime=Known(PARENT_BESIDE)).with_track(
-    **KNOWN_SANDBOX,
     parent_running=frozenset({"parent-uid-apiserver"}),
     parent_since=NOW - 10.0,
 )
@@ -89,7 +89,6 @@ def test_a_ready_parent_whose_containers_run_releases_its_copy() -> None:
     plan = READY_BESIDE.decide()
     assert plan.actions == (READY, Snapshot(API, "parent-uid"))
     assert states(plan) == [Standing("standby", "the parent to be Ready")]
-    assert plan.memory.tracks[API].released_at == NOW
 
 
 def test_a_copy_that_shares_the_ports_is_released_without_a_kill() -> None:
@@ -147,45 +146,49 @@ def test_only_the_copys_running_app_containers_are_killed() -> None:
         container_of(copy_sandbox(), "helper"),
         dead(container_of(copy_sandbox(), "third")),
         container_of(copy_sandbox(), "init"),
-        container_of(parent_sandbox()),
+        replace(container_of(parent_sandbox()), state=ContainerState.CREATED),
     )
     runtime = Runtime((copy_sandbox(), *NEW_SANDBOX.sandboxes), containers)
     plan = SEEN.but(runtime=Known(runtime), checkpoints=Known((pair,))).decide()
     assert plan.actions == (replace(SANDBOX, kill=("copy-uid-apiserver", "copy-uid-helper")),)
 
 
-@pytest.mark.parametrize(
-    ("sandbox", "changes"),
-    [
-        (parent_sandbox(), KNOWN_SANDBOX),
-        (parent_sandbox(created_at=stamp(NOW)), KNOWN_SANDBOX),
-        (parent_sandbox(created_at=stamp(NOW), ready=False), {}),
-        (parent_sandbox(), {"known_sandboxes": None}),
-        (parent_sandbox(created_at=stamp(ACTIVATED)), {"known_sandboxes": None}),
-    ],
-)
-def test_a_sandbox_from_before_the_activation_is_no_return(
-    sandbox: Sandbox, changes: dict[str, object]
-) -> None:
-    """It was there already, or it is dead; after a restart of the agent the file's time tells."""
-    runtime = both(COPY_RUNS, Runtime((sandbox,)))
-    node = BACK.but(runtime=Known(runtime)).with_track(**changes)
-    assert node.decide().actions == ()
+def test_giving_way_is_kept_on_disk_before_it_is_done() -> None:
+    """An agent that starts anew must know that the API's absence is expected."""
+    plan = SEEN.decide()
+    assert plan.records == {API: Record(parents=("parent-uid",), issue=4, hand_over=WAY)}
+    assert states(plan) == [Standing("handing over", "its parent to serve")]
 
 
-@pytest.mark.parametrize(
-    ("sandbox", "changes"),
-    [
-        (parent_sandbox(created_at=stamp(ACTIVATED) + 1), {"known_sandboxes": None}),
-        (parent_sandbox(), {}),
-        (parent_sandbox(id="another"), KNOWN_SANDBOX),
-    ],
-)
-def test_a_sandbox_from_after_the_activation_is_the_return(
-    sandbox: Sandbox, changes: dict[str, object]
-) -> None:
-    """What this run of the agent saw needs no clock; its successor compares with the file."""
-    node = BACK.but(runtime=Known(both(COPY_RUNS, Runtime((sandbox,))))).with_track(**changes)
+def test_a_dead_sandbox_of_the_parent_is_no_return() -> None:
+    """It is from before the power cut."""
+    runtime = both(COPY_RUNS, Runtime((parent_sandbox(ready=False),)))
+    assert BACK.but(runtime=Known(runtime)).decide().actions == ()
+
+
+def test_a_parent_that_has_run_in_its_sandbox_is_not_given_way_for_it() -> None:
+    """Its moment is the next start of its container: the sandbox came before the copy."""
+    assert BACK.but(runtime=Known(both(COPY_RUNS, PARENT_DIED_IN_PLACE))).decide().actions == ()
+
+
+INIT = Known((checkpoint(API, revision(has_init=True)),))
+
+
+def with_containers(*containers: Container) -> Known[Runtime]:
+    return Known(both(COPY_RUNS, Runtime((parent_sandbox(),), containers)))
+
+
+def test_a_parent_with_init_containers_is_given_way_when_they_are_done() -> None:
+    """They need no ports; the copy serves meanwhile."""
+    waiting = Standing("active", "its parent's init containers")
+    init = container_of(parent_sandbox(), "setup")
+    for runtime in (with_containers(), with_containers(init)):
+        plan = BACK.but(checkpoints=INIT, runtime=runtime).decide()
+        assert plan.actions == ()
+        assert states(plan) == [waiting]
+        assert plan.wake_in == RULES.watch_seconds
+    starting = replace(container_of(parent_sandbox()), state=ContainerState.CREATED)
+    node = BACK.but(checkpoints=INIT, runtime=with_containers(dead(init), starting))
     assert node.decide().actions == (SANDBOX,)
 
 
@@ -228,27 +231,144 @@ def test_an_unknown_manifest_folder_freezes() -> None:
     assert states(plan) == [Standing("frozen", "the manifest folder: cannot be listed")]
 
 
-STUCK = BACK.but(runtime=Known(both(COPY_RUNS, PARENT_DIED_IN_PLACE))).with_track(**KNOWN_SANDBOX)
+def died(attempt: int, at: float) -> Container:
+    """Return the parent's container that was started at that time and died at once."""
+    container = container_of(parent_sandbox(), id=f"parent-{attempt}", created_at=stamp(at))
+    return dead(container, attempt)
+
+
+def started(attempt: int, at: float) -> Container:
+    return replace(died(attempt, at), state=ContainerState.RUNNING)
+
+
+STUCK = BACK.but(runtime=with_containers(died(4, NOW))).with_track(
+    parent_exits=frozenset({"parent-4"})
+)
+"""Its parent tried the ports beside the copy and waits for its next start, 80 s later."""
+RESTART = replace(SANDBOX, reason="its parent is being started again and needs the ports")
+
+
+@pytest.mark.parametrize(
+    "container",
+    [started(5, NOW + 90), replace(started(5, NOW + 90), state=ContainerState.CREATED)],
+)
+def test_a_parent_in_backoff_is_given_way_when_it_is_started_again(container: Container) -> None:
+    """Before it has tried its ports: they are free by then, and nothing is lost."""
+    plan = STUCK.decide(NOW + 1)
+    assert plan.actions == ()
+    assert states(plan) == [Standing("active", "its parent to be started again by the kubelet")]
+    node = STUCK.then(plan).but(runtime=with_containers(died(4, NOW), container))
+    plan = node.decide(NOW + 90)
+    assert plan.actions == (RESTART,)
+    assert plan.records[API].hand_over == replace(WAY, since=NOW + 90)
+
+
+@pytest.mark.parametrize(("now", "wake_in"), [(NOW + 1, 1.0), (NOW + 81, 0.05)])
+def test_the_next_start_is_looked_for_closely_when_it_is_due(now: float, wake_in: float) -> None:
+    """And not at all that closely for the five minutes before."""
+    assert STUCK.decide(now).wake_in == wake_in
+
+
+@pytest.mark.parametrize("contact", [lost(NOW), suspect(NOW)])
+def test_a_restart_is_given_way_to_only_while_the_api_answers(contact: Contact) -> None:
+    """With the API away the kubelet starts it for what it knew before; the copy is all there is."""
+    node = STUCK.but(contact=contact, runtime=with_containers(started(5, NOW + 90)))
+    assert node.decide(NOW + 90).actions == ()
+
+
+def test_a_fresh_agent_does_not_take_a_running_parent_for_a_starting_one() -> None:
+    """It may have run for hours; the next look tells."""
+    node = STUCK.but(runtime=with_containers(started(5, NOW))).with_track(parent_exits=None)
+    assert node.decide(NOW + 1).actions == ()
+
+
+def with_failures(count: int, **changes: object) -> Known[tuple[Checkpoint, ...]]:
+    way = replace(HandOver(boot_id="boot-1", since=NOW, failures=count), **changes)
+    return Known((checkpoint(record=Record(parents=("parent-uid",), issue=4, hand_over=way)),))
 
 
 @pytest.mark.parametrize(
     ("failed", "wait"),
-    [(0, 60), (1, 120), (2, 240), (3, 480), (6, 3840), (7, 3840), (1000, 3840)],
+    [(1, 120), (2, 240), (3, 480), (6, 3840), (7, 3840), (1000, 3840)],
 )
-def test_a_parent_that_cannot_become_ready_beside_its_copy_gets_its_turn(
-    failed: int, wait: int
+def test_each_hand_over_that_failed_doubles_the_wait_for_the_next(failed: int, wait: int) -> None:
+    """Up to an hour; it is kept on disk, and a reboot ends it."""
+    node = SEEN.but(contact=reachable(NOW), checkpoints=with_failures(failed))
+    plan = node.decide(NOW + wait - 1)
+    assert plan.actions == ()
+    assert states(plan) == [Standing("active", "the next try to hand over, 1 s more")]
+    assert node.decide(NOW + wait).actions == (SANDBOX,)
+    other_boot = node.but(checkpoints=with_failures(failed, boot_id="boot-0"))
+    assert other_boot.decide(NOW).actions == (SANDBOX,)
+
+
+def test_a_parent_that_lost_the_race_for_its_ports_gets_them_just_ahead() -> None:
+    """What takes its ports as soon as it starts is quicker than any look at the runtime."""
+    node = STUCK.but(checkpoints=with_failures(1, since=NOW - 1000))
+    assert node.decide(NOW + 78.9).actions == ()
+    reason = "its parent is due to start and needs the ports"
+    assert node.decide(NOW + 79).actions == (replace(SANDBOX, reason=reason),)
+
+
+def with_refused(template: str = "hash-0", **changes: object) -> Known[tuple[Checkpoint, ...]]:
+    """Return the checkpoint of a revision of this template whose parent has been refused."""
+    refused = {"refused": "parent-uid", "refused_template": "hash-1", **changes}
+    record = with_failures(1, **refused).value[0].record
+    return Known(
+        (checkpoint(API, revision(template=template, parent_uid="older-uid"), record=record),)
+    )
+
+
+def test_a_template_that_the_copy_proves_gets_another_try() -> None:
+    """What failed was around it, etcd say, and may be well again without a sign."""
+    node = SEEN.but(contact=reachable(NOW), runtime=labelled("parent-uid", "hash-1"))
+    node = node.but(checkpoints=with_refused("hash-1"))
+    assert node.decide(NOW + 119).actions == ()
+    assert [type(action) for action in node.decide(NOW + 120).actions] == [Release]
+
+
+def test_a_refused_parent_whose_content_changes_is_tried_again() -> None:
+    """The signature is learnt when the API tells it first, and compared from then on."""
+    node = SEEN.but(contact=reachable(NOW), runtime=labelled("parent-uid", "hash-1"))
+    node = node.but(checkpoints=with_refused(), pods=Known((pod(ready=False), OTHER_POD)))
+    plan = node.decide(NOW + 1)
+    assert plan.actions == ()
+    assert plan.records[API].hand_over.refused_signature == "spec-1"
+    node = node.then(plan)
+    assert node.decide(NOW + 200).actions == ()
+    changed = node.but(pods=Known((pod(ready=False, signature="spec-2"), OTHER_POD)))
+    assert [type(action) for action in changed.decide(NOW + 200).actions] == [Release]
+
+
+def labelled(uid: str, template: str) -> Known[Runtime]:
+    labels = {"k8s-app": "kube-apiserver", "controller-revision-hash": template}
+    return Known(both(COPY_RUNS, Runtime((parent_sandbox(uid, labels=labels),))))
+
+
+@pytest.mark.parametrize(
+    ("uid", "template", "waits"),
+    [
+        ("parent-uid", "hash-1", True),
+        ("parent-uid", "", True),
+        ("new-uid", "hash-1", True),
+        ("new-uid", "hash-2", False),
+        ("new-uid", "", False),
+    ],
+)
+def test_a_parent_that_failed_is_not_given_way_again_before_it_has_changed(
+    uid: str, template: str, waits: bool
 ) -> None:
-    """Once contact has lasted; each hand-over that failed doubles the wait, up to an hour."""
-    node = STUCK.with_track(failed_hand_overs=failed)
-    reason = "its parent's sandbox is up and does not become Ready beside the copy"
-    assert node.decide(NOW + wait - 0.1).actions == ()
-    assert node.decide(NOW + wait).actions == (replace(SANDBOX, reason=reason),)
-
-
-@pytest.mark.parametrize("contact", [suspect(NOW), lost(NOW), recovering(NOW), denied(NOW)])
-def test_it_gets_no_turn_without_lasting_contact(contact: Contact) -> None:
-    """However long the copy has been up."""
-    assert STUCK.but(contact=contact).decide(NOW + 9999).actions == ()
+    """Nor another pod of the same template; a rollout's next one is tried at once."""
+    node = SEEN.but(checkpoints=with_refused())
+    node = node.but(contact=reachable(NOW), runtime=labelled(uid, template))
+    plan = node.decide(NOW + 1)
+    if not waits:
+        assert [type(action) for action in plan.actions] == [Release]
+        return
+    assert plan.actions == ()
+    assert node.decide(NOW + 9999).actions == ()
+    reason = "its parent to be changed: it failed when it was given way"
+    assert states(plan) == [Standing("active", reason)]
 
 
 def test_a_parent_refused_beside_its_copy_gets_its_turn() -> None:
@@ -289,7 +409,7 @@ def test_a_finished_parent_is_not_an_unselected_one() -> None:
 def test_a_ready_that_the_copy_may_have_answered_does_not_count() -> None:
     """On one port the copy answers the parent's probe until the parent fails on the port."""
     fresh = BACK.but(pods=Known((pod(), OTHER_POD)), runtime=Known(PARENT_BESIDE)).with_track(
-        **KNOWN_SANDBOX
+        parent_exits=None
     )
     plan = fresh.decide()
     assert [a for a in plan.actions if isinstance(a, Release)] == []

@@ -129,7 +129,7 @@ def test_it_is_written_in_steps() -> None:
 
 def test_a_return_is_written_once() -> None:
     """And then nothing more at all."""
-    record = Record(parents=("parent-uid",), issue=4, absent_seconds=90.0)
+    record = Record(parents=("parent-uid",), issue=4, absent_seconds=90.0, good=(1,))
     node = AT_REST.but(checkpoints=Known((checkpoint(record=record),)))
     _, plans = run(node, NOW, NOW + 30, NOW + 60)
     assert [dict(plan.records) for plan in plans] == [

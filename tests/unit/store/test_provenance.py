@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpointer.core.checkpoint import Record, Revision
+from checkpointer.core.checkpoint import HandOver, Record, Revision
 from checkpointer.core.workload import Workload
 from checkpointer.store.errors import StoreError
 from checkpointer.store.provenance import (
@@ -34,6 +34,9 @@ OF_TYPE = {
     "tuple[int, ...]": st.lists(WHOLE).map(tuple),
     "tuple[tuple[str, str], ...]": st.lists(st.tuples(TEXT, TEXT)).map(tuple),
 }
+OF_TYPE["HandOver"] = st.builds(
+    HandOver, **{field.name: OF_TYPE[field.type] for field in fields(HandOver)}
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -45,7 +48,7 @@ def values(cls):
     return st.builds(cls, **{field.name: OF_TYPE[field.type] for field in fields(cls)})
 
 
-@pytest.mark.parametrize("cls", [Revision, Record, Workload])
+@pytest.mark.parametrize("cls", [Revision, Record, HandOver, Workload])
 def test_every_field_has_a_reader(cls):
     """A field that is added to what is stored can be read back."""
     assert {field.type for field in fields(cls)} <= set(_READERS)

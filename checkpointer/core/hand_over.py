@@ -1,0 +1,110 @@
+"""The hand-over: the copy has made way, and the parent is to be back before a deadline.
+
+It is kept in the workload's record, so that an agent that starts anew knows of it. Until the
+deadline the absence of the API is what was to be expected, not a loss. A parent that is not back
+in time gets its copy back, and the next try waits twice as long. One that had its ports and
+failed all the same is not given way to again until something about it has changed: its template,
+or, for the same pod, its spec or what it mounts. But where the copy that runs was made of the
+same template, the template is proved: what failed was around it, and that may change unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from checkpointer.core.checkpoint import HandOver, Revision
+from checkpointer.core.facts import Fact, Known
+from checkpointer.core.observation import Pod
+from checkpointer.core.plan import Track
+from checkpointer.core.situation import Situation
+
+CRASHES = 2
+"""Deaths of the parent that end a hand-over before its deadline. One may be a lost race for the
+port: the copy was still there when the parent first tried."""
+
+LONGEST_WAIT = 6
+"""Failed hand-overs that double the wait for the next one; then it stays as long."""
+
+
+def begun(last: HandOver, uid: str, template: str, situation: Situation) -> HandOver:
+    """Return the hand-over to this parent; `last` tells what failed before."""
+    return replace(last, to=uid, template=template, boot_id=situation.boot_id, since=situation.now)
+
+
+def is_under_way(hand_over: HandOver, boot_id: str) -> bool:
+    """Tell whether one is under way; a reboot ends it."""
+    return bool(hand_over.to) and hand_over.boot_id == boot_id
+
+
+def time_left(hand_over: HandOver, situation: Situation) -> float:
+    """Return the seconds until the deadline of one that is under way."""
+    return hand_over.since + situation.rules.hand_over_seconds - situation.now
+
+
+def failed(hand_over: HandOver, track: Track, situation: Situation) -> HandOver:
+    """Return what to remember of a parent that was not back in time.
+
+    A parent that never got to start, or lost one race for the port, may be fine.
+    """
+    had_its_chance = track.parent_crashes >= CRASHES or bool(track.parent_running)
+    ended = replace(
+        hand_over,
+        to="",
+        boot_id=situation.boot_id,
+        since=situation.now,
+        failures=hand_over.failures + 1,
+    )
+    return refusing(ended, hand_over.to, hand_over.template) if had_its_chance else ended
+
+
+def refusing(hand_over: HandOver, uid: str, template: str) -> HandOver:
+    """Return it with this parent as the one that is not given way to again."""
+    return replace(hand_over, refused=uid, refused_template=template, refused_signature="")
+
+
+def informed(hand_over: HandOver, pods: Fact[tuple[Pod, ...]]) -> HandOver:
+    """Return it with what the API tells of the refused parent; forget it once it has changed."""
+    if not hand_over.refused or not isinstance(pods, Known):
+        return hand_over
+    pod = _find(pods.value, hand_over.refused)
+    if pod is None or not pod.signature:
+        return hand_over
+    if not hand_over.refused_signature:
+        return replace(hand_over, refused_signature=pod.signature)
+    if hand_over.refused_signature == pod.signature:
+        return hand_over
+    return replace(hand_over, refused="", refused_template="", refused_signature="", failures=0)
+
+
+def objection(
+    hand_over: HandOver, active: Revision | None, uid: str, template: str, situation: Situation
+) -> tuple[str, float] | None:
+    """Return what the copy waits for before it may make way for this parent, and how long.
+
+    `active` is the copy's revision. The time is 0 where only a change of the parent can end it.
+    None when nothing stands against it.
+    """
+    if hand_over.refused:
+        is_like = bool(template) and template == hand_over.refused_template
+        if uid != hand_over.refused and not is_like:
+            return None
+        if active is None or not _is_made_of(active, uid, template):
+            return "its parent to be changed: it failed when it was given way", 0.0
+    wait = _wait_left(hand_over, situation)
+    return (f"the next try to hand over, {wait:.0f} s more", wait) if wait > 0 else None
+
+
+def _is_made_of(revision: Revision, uid: str, template: str) -> bool:
+    return revision.template == template if template else revision.parent_uid == uid
+
+
+def _wait_left(hand_over: HandOver, situation: Situation) -> float:
+    if not hand_over.failures or hand_over.boot_id != situation.boot_id:
+        return 0.0
+    doubled = 2.0 ** min(hand_over.failures, LONGEST_WAIT)
+    return hand_over.since + situation.rules.hand_over_seconds * doubled - situation.now
+
+
+def _find(pods: Iterable[Pod], uid: str) -> Pod | None:
+    return next((pod for pod in pods if pod.uid == uid), None)

@@ -1,0 +1,49 @@
+"""When a revision becomes known good: its parent has stayed Ready with it for long enough.
+
+A revision is stored after a few seconds of Ready, so that a node is protected soon. What crashes
+a minute later must not be all that is left then: the last known good is kept and preferred when
+what came after it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from checkpointer.core.checkpoint import Checkpoint, Record
+from checkpointer.core.contact import ContactState
+from checkpointer.core.observation import Pod
+from checkpointer.core.plan import Attempt
+from checkpointer.core.situation import Situation
+
+
+def promoted(
+    checkpoint: Checkpoint,
+    pods: Iterable[Pod],
+    ready_since: Mapping[str, float],
+    attempts: Mapping[str, Attempt],
+    failed_snapshots: Collection[str],
+    situation: Situation,
+) -> Record:
+    """Return the checkpoint's record, with its newest revision known good if it has become so.
+
+    For a stage-0 workload contact must have been Reachable all the while, too.
+    """
+    record = checkpoint.record
+    newest = next(iter(checkpoint.revisions), None)
+    if newest is None or newest.number in record.good or newest.number in record.failed:
+        return record
+    long_ago = situation.now - situation.rules.good_seconds
+    has_contact = situation.contact.state is ContactState.REACHABLE
+    if not has_contact or (newest.stage == 0 and situation.contact.since > long_ago):
+        return record
+    for pod in pods:
+        attempt, since = attempts.get(pod.uid), ready_since.get(pod.uid)
+        if attempt is None or since is None or pod.uid in failed_snapshots:
+            continue
+        is_newest = pod.ready and attempt.signature == pod.signature
+        if is_newest and max(since, attempt.at) <= long_ago:
+            stored = {revision.number for revision in checkpoint.revisions}
+            older = tuple(number for number in record.good if number in stored)
+            return replace(record, good=(newest.number, *older))
+    return record
