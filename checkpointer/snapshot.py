@@ -24,6 +24,7 @@ from checkpointer.manifest.sanitize import sanitize
 from checkpointer.manifest.select import (
     host_ports,
     is_graceful,
+    on_host_network,
     opts_in_to_inlining,
     shares_ports,
     stage_of,
@@ -240,6 +241,7 @@ class Snapshooter:
             shares_ports=shares_ports(pod),
             created_at=created_at,
             host_ports=host_ports(pod),
+            host_network=on_host_network(pod),
             template=template_of(metadata.get("labels") or {}),
             has_init=bool(spec.get("initContainers")),
             graceful=is_graceful(pod),

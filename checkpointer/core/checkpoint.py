@@ -22,10 +22,12 @@ class Revision:
     """Names of the containers that make the workload run: spec.containers, not init containers."""
     stage: int
     shares_ports: bool
-    """Whether parent and copy can run side by side: no host network and no host ports."""
+    """Whether parent and copy can run side by side: no ports of the host, or shared ones."""
     created_at: float
     """Seconds of the Unix epoch, by the node's clock: for people, never for a decision."""
     host_ports: tuple[int, ...] = ()
+    host_network: bool = True
+    """Whether the copy may answer the parent's probes: both are on the host's network."""
     template: str = ""
     """What the controller calls the pod template that the parent was made of; empty without one."""
     has_init: bool = False

@@ -113,7 +113,7 @@ def _release(
         checkpoint.workload,
         manifest.file_name,
         moment.reason,
-        _to_kill(checkpoint, manifest, occupancy),
+        _to_kill(_revision_of(checkpoint, manifest), moment, occupancy),
     )
     track = replace(track, down_since=None, parent_crashes=0)
     return Step(standing, track, action, record=replace(record, failed=()))
@@ -135,16 +135,18 @@ def _moment(
     copy is given way as soon as its sandbox appears: the kubelet makes it only after it has
     fetched and mounted what the pod needs, and its first start comes a fifth of a second later.
     What shares no ports waits for such a sign: released without one, and the parent not coming
-    up, it would be activated and released in turn.
+    up, it would be activated and released in turn. Ports that were thought to be shared are not
+    when the parent dies beside its copy.
     """
     is_reachable = situation.contact.state is ContactState.REACHABLE
     wanted = [p for p in pods.value if not p.terminating] if isinstance(pods, Known) else []
     running = {(c.pod_uid, c.id) for c in occupancy.parent_running}
-    shares_ports = _shares_ports(checkpoint, manifest)
-    can_trust = shares_ports or _has_run_for(track, FALSE_READY_SECONDS, situation.now)
+    active = _revision_of(checkpoint, manifest)
+    answers_alone = active is not None and not active.host_network and active.shares_ports
+    can_trust = answers_alone or _has_run_for(track, FALSE_READY_SECONDS, situation.now)
     if is_reachable and can_trust and any(p.ready and is_current(p, running) for p in wanted):
         return _Moment("its parent is Ready")
-    if shares_ports:
+    if active is not None and active.shares_ports and not track.parent_crashes:
         if is_reachable and wanted and not any(p.is_parent or p.finished for p in wanted):
             return _Moment("its parent is not selected any more")
         return None
@@ -245,16 +247,9 @@ def _revision_of(checkpoint: Checkpoint, manifest: ActiveManifest) -> Revision |
     return next(active, None) or choose_revision(checkpoint)
 
 
-def _shares_ports(checkpoint: Checkpoint, manifest: ActiveManifest) -> bool:
-    revision = _revision_of(checkpoint, manifest)
-    return revision is not None and revision.shares_ports
-
-
-def _to_kill(
-    checkpoint: Checkpoint, manifest: ActiveManifest, occupancy: Occupancy
-) -> tuple[str, ...]:
-    revision = _revision_of(checkpoint, manifest)
-    if revision is not None and (revision.shares_ports or revision.graceful):
+def _to_kill(active: Revision | None, moment: _Moment, occupancy: Occupancy) -> tuple[str, ...]:
+    is_in_nobodys_way = moment.parent is None and active is not None and active.shares_ports
+    if is_in_nobodys_way or (active is not None and active.graceful):
         return ()
     return tuple(c.id for c in occupancy.copy_running)
 

@@ -6,7 +6,8 @@ selected only if the node's configuration allows its namespace, whoever annotate
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ INLINE_SECRETS: Final = f"{PREFIX}inline-secrets"
 
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _SOURCE: Final = "kubernetes.io/config.source"
+PORT_SHARING: Final = re.compile(r"--permit-port-sharing(=true)?")
+"""The flag by which Kubernetes' own servers listen with SO_REUSEPORT."""
 _JOB_KINDS: Final = frozenset({"Job", "CronJob"})
 
 
@@ -231,8 +234,24 @@ def host_ports(pod: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def shares_ports(pod: Mapping[str, Any]) -> bool:
-    """Tell whether parent and copy can run side by side: no host network, no host ports."""
-    return not (pod.get("spec") or {}).get("hostNetwork") and not host_ports(pod)
+    """Tell whether parent and copy can be expected to run side by side.
+
+    They can without host network and host ports; and on the host's network where the program is
+    told to share its ports, as kube-apiserver may be. What is seen then decides.
+    """
+    if on_host_network(pod):
+        return any(PORT_SHARING.fullmatch(word) for word in _command_lines(pod))
+    return not host_ports(pod)
+
+
+def on_host_network(pod: Mapping[str, Any]) -> bool:
+    """Tell whether a pod is on the host's network."""
+    return bool((pod.get("spec") or {}).get("hostNetwork"))
+
+
+def _command_lines(pod: Mapping[str, Any]) -> Iterator[str]:
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        yield from (*(container.get("command") or ()), *(container.get("args") or ()))
 
 
 def is_graceful(pod: Mapping[str, Any]) -> bool:
@@ -268,6 +287,7 @@ __all__ = [
     "is_meant",
     "is_ready",
     "is_selected",
+    "on_host_network",
     "opts_in_to_inlining",
     "shares_ports",
     "stage_of",

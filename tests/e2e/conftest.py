@@ -26,6 +26,7 @@ import pytest
 
 from tests.e2e.cluster import binaries
 from tests.e2e.cluster.binaries import Binaries, MissingError
+from tests.e2e.cluster.control_plane import Options
 from tests.e2e.cluster.node import Node
 from tests.e2e.summary import Record, Summary
 
@@ -78,6 +79,11 @@ def patience() -> float:
     return float(os.environ.get("E2E_PATIENCE", "1"))
 
 
+def new_node(work: Path, programs: Binaries, options: Options | None = None) -> Node:
+    """Return a node that is not built yet, with a folder of its own."""
+    return Node(Path(tempfile.mkdtemp("", "node-", work)), programs, options)
+
+
 class Cluster:
     """The node that scenarios share; a new one is built when a scenario left it broken."""
 
@@ -91,7 +97,7 @@ class Cluster:
         if self._node is not None and not self._is_sound(self._node):
             self.remove()
         if self._node is None:
-            self._node = Node(Path(tempfile.mkdtemp("", "node-", self._work)), self._programs)
+            self._node = new_node(self._work, self._programs)
             begun = time.monotonic()
             self._node.build()
             self.build_seconds = time.monotonic() - begun

@@ -157,6 +157,30 @@ def scheduler_flags() -> list[str]:
 def create_pods(api: Api, authority: Authority, binaries: Binaries, options: Options) -> None:
     """Create the control plane as objects of the API it is going to serve."""
     _prepare_namespace(api, authority)
+    for workload in WORKLOADS:
+        template = _template(workload, binaries, options, [])
+        spec: Object = {"selector": {"matchLabels": {"app": workload}}, "template": template}
+        if workload != API_SERVER:
+            # One pod at a time: the new one could not be Ready beside the old, on one node.
+            spec |= {"replicas": 1, "strategy": {"type": "Recreate"}}
+        kind = "DaemonSet" if workload == API_SERVER else "Deployment"
+        api.create(_collection(workload), _object("apps/v1", kind, workload, spec=spec))
+
+
+def template_patch(
+    workload: str, binaries: Binaries, options: Options, more_flags: list[str]
+) -> tuple[str, Object]:
+    """Return the path of a workload and the merge patch that gives its template more flags."""
+    template = _template(workload, binaries, options, more_flags)
+    return f"{_collection(workload)}/{workload}", {"spec": {"template": template}}
+
+
+def _collection(workload: str) -> str:
+    plural = "daemonsets" if workload == API_SERVER else "deployments"
+    return f"/apis/apps/v1/namespaces/{NAMESPACE}/{plural}"
+
+
+def _template(workload: str, binaries: Binaries, options: Options, more_flags: list[str]) -> Object:
     folder = Path(_MATERIAL)
     flags = {
         API_SERVER: [
@@ -165,20 +189,9 @@ def create_pods(api: Api, authority: Authority, binaries: Binaries, options: Opt
         ],
         CONTROLLER_MANAGER: controller_manager_flags(folder),
         SCHEDULER: scheduler_flags(),
-    }
-    for workload in WORKLOADS:
-        command = [f"/{workload}", *flags[workload], *options.flags.get(workload, [])]
-        template = _pod_template(workload, command, image(workload, binaries), options)
-        kind, collection = ("DaemonSet", "daemonsets")
-        spec: Object = {"selector": {"matchLabels": {"app": workload}}, "template": template}
-        if workload != API_SERVER:
-            kind, collection = ("Deployment", "deployments")
-            # One pod at a time: the new one could not be Ready beside the old, on one node.
-            spec |= {"replicas": 1, "strategy": {"type": "Recreate"}}
-        api.create(
-            f"/apis/apps/v1/namespaces/{NAMESPACE}/{collection}",
-            _object("apps/v1", kind, workload, spec=spec),
-        )
+    }[workload]
+    command = [f"/{workload}", *flags, *options.flags.get(workload, []), *more_flags]
+    return _pod_template(workload, command, image(workload, binaries), options)
 
 
 def _prepare_namespace(api: Api, authority: Authority) -> None:

@@ -131,6 +131,11 @@ class Node:
         """Kill the one running container of this name; its pod's sandbox stays."""
         self.containerd.kill(name)
 
+    def roll_out(self, workload: str, more_flags: list[str]) -> None:
+        """Change a workload's template to these flags beside the usual ones."""
+        path, body = control_plane.template_patch(workload, self.binaries, self.options, more_flags)
+        self.api.patch(path, body)
+
     def cut_network(self, refuse: bool = False) -> None:
         """Take the node's way to the API; the control plane itself goes on.
 

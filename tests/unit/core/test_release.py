@@ -55,7 +55,8 @@ NEW_SANDBOX = Runtime((parent_sandbox(created_at=stamp(NOW)),))
 PARENT_BESIDE = both(COPY_RUNS, PARENT_RUNS)
 WAY = HandOver(to="parent-uid", boot_id="boot-1", since=NOW)
 """What is kept of a hand-over to the parent that has just begun."""
-SHARING = Known((checkpoint(API, revision(shares_ports=True)),))
+SHARING = Known((checkpoint(API, revision(shares_ports=True, host_network=False)),))
+SHARING_PORT = Known((checkpoint(API, revision(shares_ports=True)),))
 
 
 def states(plan: Plan) -> list[Standing]:
@@ -168,7 +169,8 @@ def test_a_dead_sandbox_of_the_parent_is_no_return() -> None:
 
 def test_a_parent_that_has_run_in_its_sandbox_is_not_given_way_for_it() -> None:
     """Its moment is the next start of its container: the sandbox came before the copy."""
-    assert BACK.but(runtime=Known(both(COPY_RUNS, PARENT_DIED_IN_PLACE))).decide().actions == ()
+    node = BACK.but(runtime=Known(both(COPY_RUNS, PARENT_DIED_IN_PLACE)))
+    assert node.with_track(parent_exits=frozenset({"parent-uid-apiserver"})).decide().actions == ()
 
 
 INIT = Known((checkpoint(API, revision(has_init=True)),))
@@ -195,6 +197,22 @@ def test_a_parent_with_init_containers_is_given_way_when_they_are_done() -> None
 def test_a_parent_that_shares_the_ports_is_waited_for_until_ready() -> None:
     """Its sandbox is not enough: it can become Ready beside the copy, without a gap."""
     assert SEEN.but(contact=reachable(), checkpoints=SHARING).decide().actions == ()
+
+
+def test_on_a_shared_port_ready_counts_once_the_parent_has_run_for_a_while() -> None:
+    """Until then the copy may have answered its probe."""
+    node = READY_BESIDE.but(checkpoints=SHARING_PORT)
+    assert node.decide().actions[0] == replace(READY, kill=())
+    early = node.with_track(parent_since=NOW - 9.9).decide()
+    assert [a for a in early.actions if isinstance(a, Release)] == []
+
+
+def test_a_port_that_turns_out_not_to_be_shared_is_given_up_for_the_parent() -> None:
+    """The parent died beside its copy, whatever its flags say: its next start is the moment."""
+    node = STUCK.but(checkpoints=SHARING_PORT)
+    again = node.but(runtime=with_containers(died(4, NOW), started(5, NOW + 90)))
+    assert again.decide(NOW + 90).actions == ()
+    assert again.with_track(parent_crashes=1).decide(NOW + 90).actions == (RESTART,)
 
 
 def test_the_active_revision_tells_whether_ports_are_shared() -> None:

@@ -221,6 +221,24 @@ def test_stage_by_rule() -> None:
         ({"containers": [{"ports": [{"containerPort": 80, "hostPort": 8080}]}]}, (8080,), False),
         ({"hostNetwork": True, "containers": [{}]}, (), False),
         (
+            {"hostNetwork": True, "containers": [{"args": ["--permit-port-sharing"]}]},
+            (),
+            True,
+        ),
+        (
+            {
+                "hostNetwork": True,
+                "containers": [{"command": ["/kube-apiserver", "--permit-port-sharing=true"]}],
+            },
+            (),
+            True,
+        ),
+        (
+            {"hostNetwork": True, "containers": [{"args": ["--permit-port-sharing=false"]}]},
+            (),
+            False,
+        ),
+        (
             {
                 "hostNetwork": True,
                 "containers": [{"ports": [{"containerPort": 443}]}],
@@ -235,7 +253,8 @@ def test_stage_by_rule() -> None:
     ],
 )
 def test_ports_of_the_node(spec: dict[str, Any], ports: tuple[int, ...], shares: bool) -> None:
-    """Host ports, and on the host's network all declared ports, belong to one pod at a time."""
+    """Host ports, and on the host's network all declared ports, belong to one pod at a time,
+    unless its program says that it shares them."""
     assert host_ports({"spec": spec}) == ports
     assert shares_ports({"spec": spec}) is shares
 

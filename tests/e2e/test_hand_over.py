@@ -1,0 +1,145 @@
+"""A copy gives way to its parent at the moment that costs least, and never for nothing.
+
+E2E_CYCLES     how many power cycles with shared ports (default 3).
+E2E_BACKOFFS   how many times a parent deep in backoff is given way to (default 1).
+E2E_DEEP       how long it sits there before, in seconds (default 60; the kubelet's backoff
+               doubles from 10 s to five minutes).
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster.binaries import Binaries
+from tests.e2e.cluster.control_plane import API_SERVER, NAMESPACE, Options
+from tests.e2e.cluster.node import Node
+from tests.e2e.cluster.waiting import hold, wait_for
+from tests.e2e.conftest import new_node
+from tests.e2e.summary import Record
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+
+GOOD_SECONDS = 70.0
+"""After this time a revision is known good."""
+BROKEN_SECONDS = 90.0
+LONGEST_START_SECONDS = 480.0
+"""The kubelet's longest backoff, and half of it that its jitter may add, and the start."""
+
+
+@pytest.fixture
+def sharing_node(kube_binaries: Binaries, work: Path) -> Iterator[Node]:
+    """A node whose API servers may listen beside each other."""
+    node = new_node(work, kube_binaries, Options(share_port=True))
+    try:
+        node.build()
+        node.start_agent()
+        node.wait_for_checkpoints(60)
+        yield node
+    finally:
+        node.remove()
+
+
+def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> None:
+    """From its first answer on the API serves without a gap: the parent is Ready first."""
+    node, serving, gaps = sharing_node, [], []
+    for _ in range(int(os.environ.get("E2E_CYCLES", "3"))):
+        with node.watch_service() as service, node.watch_manifests() as folder:
+            node.power_cut()
+            began = time.time()
+            start = node.power_on()
+            node.wait_until_returned(since=began)
+            hold(5, node.check_processes)
+        serving.append(service.first_answer(start) or float("inf"))
+        gaps.append(service.seconds_not_serving(start))
+        assert folder.present == []
+    record.count("cycles", len(gaps))
+    record.seconds("serving, median", statistics.median(serving))
+    record.seconds("serving, worst", max(serving))
+    record.seconds("not serving after the first answer, worst", max(gaps))
+    assert max(gaps) == 0.0
+
+
+def test_a_parent_deep_in_backoff(node: Node, record: Record, patience: float) -> None:
+    """It is given way when the kubelet starts it again: one start of the program is lost."""
+    deep = float(os.environ.get("E2E_DEEP", "60"))
+    gaps, waits = [], []
+    for _ in range(int(os.environ.get("E2E_BACKOFFS", "1"))):
+        node.power_cut()
+        began = time.time()
+        node.power_on()
+        wait_for("the copy", lambda: any(node.manifests.glob("pod-checkpointer-*")), 30, 0.02)
+        node.stop_agent()
+        wait_for("the copy to serve", node.api.is_ready, 60)
+        hold(deep)
+        with node.watch_service() as service:
+            node.start_agent()
+            assert node.agent is not None
+            started = node.agent.started
+            node.wait_until_returned(since=began, seconds=LONGEST_START_SECONDS)
+            waits.append(time.monotonic() - started)
+        gaps.append(service.seconds_not_serving())
+    record.count("times", len(gaps))
+    record.seconds("deep in backoff for", deep)
+    record.seconds("gap, median", statistics.median(gaps))
+    record.seconds("gap, worst", max(gaps))
+    record.seconds("agent start to the end of it, worst", max(waits))
+    assert max(gaps) <= 25 * patience
+
+
+def test_a_rollout_to_a_broken_flag(node: Node, record: Record, patience: float) -> None:
+    """The API is back on the last known good with no hand on it; the fixed rollout takes over."""
+    hold(GOOD_SECONDS, node.check_processes)
+    with node.watch_service() as service, node.watch_manifests() as folder:
+        begun = time.monotonic()
+        node.roll_out(API_SERVER, ["--no-such-flag"])
+        wait_for("the API to go", lambda: not node.api.is_ready(), 60, 0.05)
+        wait_for("its copy", lambda: folder.present, 60, 0.05)
+        hold(BROKEN_SECONDS, node.check_processes)
+        broken = time.monotonic()
+        hold(30, lambda: (node.check_processes(), _require(node.api.is_ready(5))))
+        record.seconds("API away after the broken rollout", service.seconds_not_serving(begun))
+        record.seconds("longest gap of it", service.longest_gap(begun))
+        assert service.seconds_not_serving(begun, broken) <= BROKEN_SECONDS * patience
+        mended, since = time.monotonic(), time.time()
+        node.roll_out(API_SERVER, [])
+        node.wait_until_returned(since=since, restarted=[API_SERVER], seconds=300)
+        hold(10, node.check_processes)
+    record.seconds("fixed rollout to its parent alone", time.monotonic() - mended - 10)
+    record.seconds("API away for the fixed rollout", service.seconds_not_serving(mended))
+    record.count("copies activated", len(folder.activated))
+    assert folder.present == []
+
+
+def test_a_rollout_that_works(node: Node, record: Record) -> None:
+    """The old pod goes before the new one comes: a copy bridges the time in between."""
+    with node.watch_service() as service, node.watch_manifests() as folder:
+        begun, since = time.monotonic(), time.time()
+        node.roll_out(API_SERVER, ["--v=1"])
+        wait_for("the API to go", lambda: not node.api.is_ready(), 60, 0.05)
+        node.wait_until_returned(since=since, restarted=[API_SERVER], seconds=300)
+    record.seconds("API away", service.seconds_not_serving(begun))
+    record.seconds("longest gap", service.longest_gap(begun))
+    record.count("copies activated", len(folder.activated))
+
+
+def test_the_last_pod_of_the_api_server_is_deleted(node: Node, record: Record) -> None:
+    """Its controller cannot make another without an API server: a copy lets it."""
+    with node.watch_service() as service, node.watch_manifests() as folder:
+        begun, since = time.monotonic(), time.time()
+        name = node.parents()[API_SERVER]["metadata"]["name"]
+        node.api.delete(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}")
+        wait_for("the API to go", lambda: not node.api.is_ready(), 60, 0.05)
+        node.wait_until_returned(since=since, restarted=[API_SERVER], seconds=300)
+    record.seconds("API away", service.seconds_not_serving(begun))
+    record.seconds("longest gap", service.longest_gap(begun))
+    record.count("copies activated", len(folder.activated))
+
+
+def _require(is_so: bool) -> None:
+    assert is_so
