@@ -24,6 +24,7 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Memory, Plan
+from checkpointer.core.turns import Masters
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.manifest.verdict import Verdict
@@ -33,6 +34,7 @@ from checkpointer.node.folders import FolderWatch
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.manifests import ManifestFolder
+from checkpointer.node.masters import as_state, from_state, read_masters
 from checkpointer.node.pods import NodePods
 from checkpointer.node.probe import Prober
 from checkpointer.observe import Observer, PodReader, RawPod
@@ -52,6 +54,9 @@ FIRST_FAULT_PAUSE_SECONDS = 0.25
 
 EVENTS_CLOSE_SECONDS = 1.0
 """How long an agent that ends by itself, with --once, waits for its last Events to be posted."""
+
+MASTERS_STATE = "masters"
+"""Name of the state in the store that holds the control plane's nodes, for a start without API."""
 
 CONTACT_STATE = "contact"
 """Name of the state in the store that holds the kubelet's run last seen with contact."""
@@ -134,6 +139,8 @@ class Agent:
         self._is_carried = True
         """Whether all of the last plan could be applied."""
         self._boot_id = ""
+        self._masters: Fact[Masters] = Unknown("the store has not been read yet")
+        self._masters_read_at = float("-inf")
 
     def stop(self) -> None:
         """End the loop after the cycle that is under way. Safe in a signal handler."""
@@ -169,16 +176,13 @@ class Agent:
             pods = self._pods.pods
         self._find_runtime()
         self._equip_snapshots()
-        seen = self._observer.observe(
-            contact,
-            pods,
-            now,
-            contact.state is not ContactState.REACHABLE or self._applier.has_failed,
-        )
-        self._follow_events(needs_runtime(seen))
+        self._read_masters(contact.state, now)
+        seen = self._observer.observe(contact, pods, now, self._applier.has_failed)
+        seen = replace(seen, masters=self._masters)
+        self._follow_events(needs_runtime(contact, seen.manifests, seen.checkpoints))
         failed = frozenset(self._applier.failed_snapshots)
         before = self._memory.kubelet_seen
-        plan = decide(seen, self._memory, self._config.timing, failed, now)
+        plan = decide(seen, self._memory, self._config.timing, failed, now, self._node_name)
         self._tell(plan, seen)
         self._tell_problems(seen, was_asked)
         done = self._applier.apply(plan, seen, pods, now)
@@ -222,6 +226,8 @@ class Agent:
             time.sleep(min(left, SHORTEST_PAUSE_SECONDS))
 
     def _prepare(self) -> None:
+        masters = self._store.read_state(MASTERS_STATE)
+        self._masters = from_state(masters.value) if isinstance(masters, Known) else masters
         boot_id = read_boot_id(self._config.boot_id_file)
         if isinstance(boot_id, Unknown):
             log.warning("%s", boot_id.reason)
@@ -363,6 +369,23 @@ class Agent:
             self._report,
         )
         self._applier.snapshooter.runtime = self._runtime
+
+    def _read_masters(self, contact: ContactState, now: Moment) -> None:
+        """Ask for the control plane's nodes now and then, and keep them for worse times."""
+        is_due = now.monotonic - self._masters_read_at >= self._config.timing.resync_seconds
+        if contact is not ContactState.REACHABLE or self._pods.client is None or not is_due:
+            return
+        self._masters_read_at = now.monotonic
+        masters = read_masters(self._pods.find, self._node_name)
+        if isinstance(masters, Unknown):
+            log.debug("the control plane's nodes: %s", masters.reason)
+            return
+        self._masters = masters
+        if not self._dry_run:
+            try:
+                self._store.write_state(MASTERS_STATE, as_state(masters.value))
+            except CheckpointerError as error:
+                log.warning("%s", error)
 
     def _report(self, pod: RawPod, verdict: Verdict) -> None:
         self.verdicts.record(verdict)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from checkpointer.core.contact import Contact
+from checkpointer.core.decide import needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
@@ -121,16 +122,17 @@ class Observer:
         self, contact: Contact, pods: Fact[tuple[RawPod, ...]], now: Moment, ask_runtime: bool
     ) -> Observation:
         """Return what is seen now; the runtime is asked only if the decision can need it."""
+        stored = self._store.read()
+        checkpoints = Known(stored.value.checkpoints) if isinstance(stored, Known) else stored
         folder = self._folder.observe()
         manifests = Known(folder.value.ours) if isinstance(folder, Known) else folder
         runtime: Fact[Runtime]
         if self.runtime is None:
             runtime = Unknown("no container runtime socket was found")
-        elif ask_runtime or not isinstance(manifests, Known) or manifests.value:
+        elif ask_runtime or needs_runtime(contact, manifests, checkpoints):
             runtime = self.runtime.observe()
         else:
             runtime = _NOT_ASKED
-        stored = self._store.read()
         self.problems = (*_problems_of(folder, runtime), *_problems_of_store(stored))
         return Observation(
             contact=contact,
@@ -138,7 +140,7 @@ class Observer:
             runtime=runtime,
             kubelet=self._kubelet.run(now.boot_id),
             manifests=manifests,
-            checkpoints=Known(stored.value.checkpoints) if isinstance(stored, Known) else stored,
+            checkpoints=checkpoints,
         )
 
 

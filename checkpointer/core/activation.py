@@ -65,7 +65,7 @@ def activation(
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
     if occupancy.value.is_running:
         standing = Standing("standby", "nothing: its containers run")
-        return Step(standing, _up(track, occupancy.value, situation))
+        return Step(standing, _up(revision.stage, track, occupancy.value, situation))
     track = replace(
         track, down_since=situation.now if track.down_since is None else track.down_since
     )
@@ -73,7 +73,7 @@ def activation(
     if waiting is not None:
         seconds, reason = waiting
         return Step(Standing("waiting", f"{reason}, {seconds:.0f} s more"), track, wake_in=seconds)
-    return _activate(checkpoint, occupancy.value, track, situation)
+    return _activate(checkpoint, revision.stage, occupancy.value, track, situation)
 
 
 def _wait(
@@ -91,10 +91,10 @@ def _wait(
 
 
 def _activate(
-    checkpoint: Checkpoint, occupancy: Occupancy, track: Track, situation: Situation
+    checkpoint: Checkpoint, stage: int, occupancy: Occupancy, track: Track, situation: Situation
 ) -> Step:
     record, reason = checkpoint.record, f"contact lost ({situation.contact.reason})"
-    is_crashing = _is_crashing(track, situation)
+    is_crashing = _is_crashing(stage, track, situation)
     if is_crashing:
         way = hand_over.failed(record.hand_over, track, situation)
         for sandbox in occupancy.parent_sandboxes:
@@ -193,10 +193,11 @@ def _parent_needs(
     return "its parent to be Ready"
 
 
-def _up(track: Track, occupancy: Occupancy, situation: Situation) -> Track:
-    """Return the track of a workload that runs: it is up once it has run for a while."""
+def _up(stage: int, track: Track, occupancy: Occupancy, situation: Situation) -> Track:
+    """Return the track of a workload that runs: in stage 0 it is up once it has for a while."""
     since = track.parent_since
-    if occupancy.copy_running or (since is not None and situation.now - since >= UP_SECONDS):
+    has_run = since is not None and situation.now - since >= UP_SECONDS
+    if stage > 0 or occupancy.copy_running or has_run:
         return replace(track, down_since=None)
     return track
 
@@ -208,18 +209,28 @@ def _patience(
 
     It will not when it started after our last contact: then it does not know the pod. Nor when
     the API took the pod away before it went itself, as in the rollout of an API server: its
-    successor cannot be made without it.
+    successor cannot be made without it. A later stage's container that keeps dying while its
+    sandbox lives is one that the kubelet keeps restarting, in its longest backoff at worst.
     """
     assert track.down_since is not None  # noqa: S101 - the caller has just set it
     if revision.stage == 0 and track.was_leaving:
         return 0.0
-    if _is_crashing(track, situation) or not _kubelet_may_know_parent(occupancy, situation):
+    if _is_crashing(revision.stage, track, situation) or not _kubelet_may_know_parent(
+        occupancy, situation
+    ):
         return 0.0
-    return track.down_since + situation.rules.grace_seconds - situation.now
+    grace = situation.rules.grace_seconds
+    if revision.stage > 0 and occupancy.parent_sandboxes:
+        grace = max(grace, situation.rules.backoff_limit_seconds)
+    return track.down_since + grace - situation.now
 
 
-def _is_crashing(track: Track, situation: Situation) -> bool:
-    return track.parent_crashes >= situation.rules.parent_crash_limit
+def _is_crashing(stage: int, track: Track, situation: Situation) -> bool:
+    """Tell whether the parent keeps dying by itself.
+
+    What is not stage 0 dies for the API's absence, and so would its copy.
+    """
+    return stage == 0 and track.parent_crashes >= situation.rules.parent_crash_limit
 
 
 def _kubelet_may_know_parent(occupancy: Occupancy, situation: Situation) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from checkpointer.core.activation import activation
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Record
-from checkpointer.core.contact import ContactState
+from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hand_over import informed, is_under_way, time_left
 from checkpointer.core.moment import Moment
@@ -38,18 +38,24 @@ from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import ContainerState
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.snapshots import due_snapshots
+from checkpointer.core.turns import wait_for_turn
 from checkpointer.core.workload import Workload
 
 
-def needs_runtime(observation: Observation) -> bool:
-    """Tell whether a decision on these facts asks for the runtime's: at rest it does not."""
-    if observation.contact.state is not ContactState.REACHABLE:
+def needs_runtime(
+    contact: Contact,
+    manifests: Fact[tuple[ActiveManifest, ...]],
+    checkpoints: Fact[tuple[Checkpoint, ...]],
+) -> bool:
+    """Tell whether a decision on these facts asks for the runtime's: at rest it does not.
+
+    While contact is not good, while a copy is active, and until a hand-over has ended.
+    """
+    if contact.state is not ContactState.REACHABLE or not isinstance(manifests, Known):
         return True
-    if isinstance(observation.checkpoints, Known) and any(
-        c.record.hand_over.to for c in observation.checkpoints.value
-    ):
+    if isinstance(checkpoints, Known) and any(c.record.hand_over.to for c in checkpoints.value):
         return True
-    return not isinstance(observation.manifests, Known) or bool(observation.manifests.value)
+    return bool(manifests.value)
 
 
 def decide(
@@ -58,6 +64,7 @@ def decide(
     rules: Rules,
     failed_snapshots: frozenset[str],
     now: Moment,
+    node_name: str = "",
 ) -> Plan:
     """Decide what to do now; `failed_snapshots` are the UIDs of parents whose last one failed."""
     if isinstance(seen.checkpoints, Unknown):
@@ -73,7 +80,7 @@ def decide(
     manifests = (
         {m.workload: m for m in seen.manifests.value} if isinstance(seen.manifests, Known) else None
     )
-    situation = _situation(seen, memory, rules, now)
+    situation = _situation(seen, memory, rules, now, node_name)
     for checkpoint in checkpoints:
         if not manifests or checkpoint.workload not in manifests:
             situation = _with_hand_over(situation, checkpoint, checkpoint.record)
@@ -216,7 +223,9 @@ def _without_store(seen: Observation, stored: frozenset[Workload]) -> list[Check
     return [Checkpoint(workload, ()) for workload in sorted(orphans)]
 
 
-def _situation(seen: Observation, memory: Memory, rules: Rules, now: Moment) -> Situation:
+def _situation(
+    seen: Observation, memory: Memory, rules: Rules, now: Moment, node_name: str
+) -> Situation:
     return Situation(
         seen.contact,
         seen.kubelet,
@@ -226,6 +235,7 @@ def _situation(seen: Observation, memory: Memory, rules: Rules, now: Moment) -> 
         now.wall,
         now.monotonic,
         _stage_opens_in(seen, memory, rules, now.monotonic),
+        wait_for_turn(seen.masters, node_name, now.wall),
     )
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint
 from checkpointer.core.contact import Contact
-from checkpointer.core.facts import Fact
+from checkpointer.core.facts import Fact, Unknown
 from checkpointer.core.runtime import Runtime
+from checkpointer.core.turns import Masters
 from checkpointer.core.workload import Workload
 
 
@@ -57,3 +58,5 @@ class Observation:
     kubelet: Fact[KubeletRun]
     manifests: Fact[tuple[ActiveManifest, ...]]
     checkpoints: Fact[tuple[Checkpoint, ...]]
+    masters: Fact[Masters] = Unknown("not read yet")
+    """As the API last told them."""

@@ -183,6 +183,8 @@ def _way_for(
         return _Wait(*against)
     if active is not None and active.stage == 0 and situation.hand_over_left > 0:
         return _Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
+    if active is not None and active.stage == 0 and situation.turn_in > 0:
+        return _Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
     if active is not None and active.has_init and not idle and not _have_app(mine, active):
         return _Wait("its parent's init containers", is_long=False)
     if not mine and all(c.state is ContainerState.CREATED for c in idle):
@@ -214,8 +216,8 @@ def _in_backoff(
     due_in = next_start(last, situation.rules.backoff_limit_seconds) - situation.wall
     if has_lost and due_in <= AHEAD_SECONDS:
         return _Moment("its parent is due to start and needs the ports", sandbox)
-    wait = max(0.0, due_in - AHEAD_SECONDS)
-    return _Wait("its parent to be started again by the kubelet", wait, is_long=wait > 0)
+    watch = situation.rules.backoff_watch_seconds
+    return _Wait("its parent to be started again by the kubelet", watch)
 
 
 def _have_app(running: list[Container], active: Revision) -> bool:

@@ -41,3 +41,6 @@ class Rules:
     """How often the runtime is asked while contact is lost and events cannot tell."""
     watch_seconds: float = 0.05
     """How often the runtime is asked while a copy is active and events cannot tell."""
+    backoff_watch_seconds: float = 0.2
+    """The same while the parent sits in its backoff: its next start is the moment to make way,
+    and a program takes longer than this from its start to its port."""

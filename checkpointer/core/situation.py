@@ -26,6 +26,8 @@ class Situation:
     now: float
     stage_opens_in: float
     """Seconds until checkpoints of the later stage may be activated; 0 when they may."""
+    turn_in: float = 0.0
+    """Seconds until this node may begin to hand over stage 0: not two masters at once."""
     hand_over_left: float = 0.0
     """Seconds until the last deadline of a stage-0 hand-over that is under way: until then the
     API's absence is no loss to anybody else. 0 when there is none."""

@@ -63,6 +63,8 @@ def _is_allowed_to_node(cluster: Cluster, node: str, wanted: Attributes) -> bool
             return wanted.namespace == "kube-node-lease" and is_own
         case "services":
             return wanted.verb in ("get", "list", "watch")
+        case "endpoints":
+            return wanted.verb == "get"
     return False
 
 

@@ -40,6 +40,7 @@ RESOURCES: dict[str, Resource] = {
         Resource("secrets", "Secret"),
         Resource("configmaps", "ConfigMap"),
         Resource("services", "Service"),
+        Resource("endpoints", "Endpoints"),
         Resource("serviceaccounts", "ServiceAccount"),
         Resource("persistentvolumeclaims", "PersistentVolumeClaim"),
         Resource("persistentvolumes", "PersistentVolume", is_namespaced=False),

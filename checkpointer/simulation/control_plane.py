@@ -68,6 +68,12 @@ def named(namespace: str, name: str) -> Object:
     return {"metadata": {"name": name, "namespace": namespace}}
 
 
+def endpoints(address: str) -> Object:
+    """Return the endpoints of the `kubernetes` service: where the API servers are."""
+    subsets = [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": 443}]}]
+    return named("default", "kubernetes") | {"subsets": subsets}
+
+
 def controller(name: str, spec: Object, namespace: str = NAMESPACE, **more: object) -> Object:
     """Return a DaemonSet or Deployment of pods with this spec, marked to be checkpointed."""
     labels = {"k8s-app": name}

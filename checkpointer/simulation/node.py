@@ -106,6 +106,7 @@ class SimulatedNode:
         client = self.authority.client(f"system:node:{self.name}", "system:nodes")
         write_kubeconfig(self.kubeconfig, self.api.url, self.authority.certificate, client)
         mirrors.register_node(self.cluster, self.name, "127.0.0.1")
+        self.cluster.apply("endpoints", control_plane.endpoints("127.0.0.1"))
         for namespace in ("default", control_plane.NAMESPACE):
             root_ca = control_plane.root_ca(namespace, self.authority)
             self.cluster.apply("configmaps", root_ca)

@@ -14,7 +14,8 @@ class Selector:
 
     wanted: Mapping[str, str] = field(default_factory=dict)
     unwanted: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    """The labels' values, or None where the label must only be there."""
     namespace: str | None = None
 
     def matches(self, obj: Object | None) -> bool:
@@ -26,14 +27,19 @@ class Selector:
             self.namespace in (None, obj["metadata"].get("namespace"))
             and all(_value(obj, path) == value for path, value in self.wanted.items())
             and all(_value(obj, path) != value for path, value in self.unwanted.items())
-            and all(labels.get(name) == value for name, value in self.labels.items())
+            and all(
+                name in labels and value in (None, labels[name])
+                for name, value in self.labels.items()
+            )
         )
 
 
 def selector(field_selector: str, label_selector: str, namespace: str | None) -> Selector:
     """Parse both selectors of a request."""
     wanted, unwanted = _parse(field_selector)
-    labels, _ = _parse(label_selector)
+    terms = [term for term in label_selector.split(",") if term]
+    labels: dict[str, str | None] = dict(_parse(",".join(t for t in terms if "=" in t))[0])
+    labels |= {term: None for term in terms if "=" not in term}
     return Selector(wanted, unwanted, labels, namespace)
 
 

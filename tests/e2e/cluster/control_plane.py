@@ -124,7 +124,6 @@ def api_server_flags(folder: Path, port: int) -> list[str]:
         "--authorization-mode=Node,RBAC",
         f"--client-ca-file={folder}/ca.crt",
         "--enable-admission-plugins=NodeRestriction",
-        "--endpoint-reconciler-type=none",
         "--etcd-servers=http://127.0.0.1:2379",
         f"--kubelet-client-certificate={folder}/kubelet-client.crt",
         f"--kubelet-client-key={folder}/kubelet-client.key",

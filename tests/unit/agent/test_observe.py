@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from checkpointer.core.contact import initial_contact
+from checkpointer.core.contact import Contact, ContactState, initial_contact
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Pod
@@ -194,6 +194,9 @@ def observer(folder: Path, runtime: Any) -> Observer:
     return found
 
 
+GOOD = Contact(ContactState.REACHABLE, 0.0, "HTTP 200")
+
+
 @pytest.fixture
 def manifests(folder: Path) -> Path:
     (folder / "manifests").mkdir()
@@ -204,13 +207,15 @@ def test_runtime_is_asked_only_when_it_matters(folder: Path, manifests: Path) ->
     """With contact and nothing active nobody asks it; that is Unknown and no problem."""
     runtime = FakeRuntime(Known(Runtime()))
     watcher = observer(folder, runtime)
-    seen = watcher.observe(initial_contact(0.0), Known(()), at(), False)
+    seen = watcher.observe(GOOD, Known(()), at(), False)
     assert isinstance(seen.runtime, Unknown)
     assert (runtime.asked, watcher.problems) == (0, ())
-    assert watcher.observe(initial_contact(0.0), Known(()), at(), True).runtime == Known(Runtime())
+    assert watcher.observe(GOOD, Known(()), at(), True).runtime == Known(Runtime())
     manifests.rmdir()
-    watcher.observe(initial_contact(0.0), Known(()), at(), False)
+    watcher.observe(GOOD, Known(()), at(), False)
     assert runtime.asked == 2
+    watcher.observe(initial_contact(0.0), Known(()), at(), False)
+    assert runtime.asked == 3
 
 
 def test_silence_is_told_as_silence(folder: Path) -> None:

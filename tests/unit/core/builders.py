@@ -19,6 +19,7 @@ from checkpointer.core.plan import Memory, Plan, Track
 from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.core.situation import Situation
+from checkpointer.core.turns import Masters
 from checkpointer.core.workload import Workload
 
 API = Workload("kube-system", "DaemonSet", "kube-apiserver")
@@ -176,6 +177,7 @@ def dead(container: Container, attempt: int = 0) -> Container:
 
 
 EMPTY = Runtime()
+ALONE = Known(Masters(("node-1",), "node-1"))
 PARENT_RUNS = Runtime((parent_sandbox(),), (container_of(parent_sandbox()),))
 PARENT_DIED_IN_PLACE = Runtime((parent_sandbox(),), (dead(container_of(parent_sandbox())),))
 COPY_RUNS = Runtime((copy_sandbox(),), (container_of(copy_sandbox()),))
@@ -211,6 +213,7 @@ class Node:
     checkpoints: Fact[tuple[Checkpoint, ...]] = field(
         default_factory=lambda: Known((checkpoint(),))
     )
+    masters: Fact[Masters] = ALONE
     memory: Memory = Memory(contact_kubelet=SAME_KUBELET.identity)
     rules: Rules = RULES
     failed_snapshots: frozenset[str] = frozenset()
@@ -225,7 +228,13 @@ class Node:
 
     def observe(self) -> Observation:
         return Observation(
-            self.contact, self.pods, self.runtime, self.kubelet, self.manifests, self.checkpoints
+            self.contact,
+            self.pods,
+            self.runtime,
+            self.kubelet,
+            self.manifests,
+            self.checkpoints,
+            self.masters,
         )
 
     def decide(self, now: float = NOW) -> Plan:

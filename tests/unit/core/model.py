@@ -27,6 +27,7 @@ from checkpointer.core.plan import Activate, Kill, Memory, Plan, Release, Remove
 from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from tests.unit.core.builders import (
+    ALONE,
     API,
     OTHER_POD,
     at,
@@ -260,8 +261,11 @@ class SelfHostedNode:
             kubelet=Known(KubeletRun(f"run-{self.kubelet_run}", stamp(self.kubelet_started), True)),
             manifests=Known(() if self.active is None else (self.active,)),
             checkpoints=Known(stored),
+            masters=ALONE,
         )
-        return seen if needs_runtime(seen) else replace(seen, runtime=Unknown("not asked"))
+        if needs_runtime(seen.contact, seen.manifests, seen.checkpoints):
+            return seen
+        return replace(seen, runtime=Unknown("not asked"))
 
     def _api_pod(self) -> Pod:
         container = self.parent.container if self.parent else None

@@ -467,6 +467,14 @@ def test_a_parent_that_keeps_crashing_gets_its_last_known_good_beside_it() -> No
     assert plan.records[API].hand_over.refused == "parent-uid"
 
 
+def test_what_is_not_stage_0_dies_for_want_of_the_api_and_is_left_to_the_kubelet() -> None:
+    """A controller manager cannot run without it, and nor could its copy."""
+    stored = checkpoint(API, revision(stage=1), record=Record(parents=("parent-uid",), issue=4))
+    node = IN_PLACE.but(checkpoints=Known((stored,)), runtime=Known(PARENT_RUNS))
+    node = node.then(node.decide()).but(runtime=Known(CRASHED))
+    assert activated_at(node, NOW + 5) == pytest.approx(NOW + 305, abs=0.1)
+
+
 def test_crashes_from_before_the_outage_do_not_count() -> None:
     """Three restarts in a month are no crash loop."""
     node = IN_PLACE.but(contact=reachable(), runtime=Known(PARENT_RUNS))
@@ -496,7 +504,7 @@ def test_a_parent_that_runs_in_between_is_down_all_the_same(up: float, seconds: 
         (0, (OTHER_POD,), 0.0),
         (0, (pod(), OTHER_POD), 30.0),
         (0, (), 30.0),
-        (1, (pod(terminating=True), OTHER_POD), 30.0),
+        (1, (pod(terminating=True), OTHER_POD), 300.0),
     ],
 )
 def test_a_parent_that_was_taken_away_is_not_waited_for(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from checkpointer.core.checkpoint import Record
+from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.contact import Contact
 from checkpointer.core.decide import needs_runtime
 from checkpointer.core.facts import Known, Unknown
@@ -163,6 +163,9 @@ def test_a_cycle_never_sleeps_past_the_end_of_a_grace(down: float) -> None:
     assert RULES.watch_seconds <= wake_in <= max(30.0 - down, RULES.watch_seconds)
 
 
+AMID_HAND_OVER = Record(hand_over=HandOver(to="parent-uid", boot_id="boot-1"))
+
+
 @pytest.mark.parametrize(
     ("node", "expected"),
     [
@@ -172,11 +175,12 @@ def test_a_cycle_never_sleeps_past_the_end_of_a_grace(down: float) -> None:
         (AT_REST.but(contact=suspect()), True),
         (AT_REST.but(contact=lost()), True),
         (AT_REST.but(contact=denied()), True),
+        (AT_REST.but(checkpoints=Known((checkpoint(record=AMID_HAND_OVER),))), True),
     ],
 )
 def test_the_runtime_is_not_asked_at_rest(node: Node, expected: bool) -> None:
-    """Reachable and nothing active: no decision rests on it."""
-    assert needs_runtime(node.observe()) is expected
+    """Reachable, nothing active, no parent waited for: no decision rests on it."""
+    assert needs_runtime(node.contact, node.manifests, node.checkpoints) is expected
 
 
 def test_nothing_happens_at_rest() -> None:

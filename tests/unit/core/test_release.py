@@ -13,6 +13,7 @@ from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Activate, Plan, Release, Snapshot, Standing
 from checkpointer.core.release import STEADY_SECONDS
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
+from checkpointer.core.turns import Masters
 from tests.unit.core.builders import (
     ACTIVATED,
     ACTIVE,
@@ -281,10 +282,9 @@ def test_a_parent_in_backoff_is_given_way_when_it_is_started_again(container: Co
     assert plan.records[API].hand_over == replace(WAY, since=NOW + 90)
 
 
-@pytest.mark.parametrize(("now", "wake_in"), [(NOW + 1, 1.0), (NOW + 81, 0.05)])
-def test_the_next_start_is_looked_for_closely_when_it_is_due(now: float, wake_in: float) -> None:
-    """And not at all that closely for the five minutes before."""
-    assert STUCK.decide(now).wake_in == wake_in
+def test_the_next_start_is_looked_for_less_closely_than_a_sandbox() -> None:
+    """For minutes, it may be; and a program takes longer from its start to its port."""
+    assert STUCK.decide(NOW + 1).wake_in == RULES.backoff_watch_seconds
 
 
 @pytest.mark.parametrize("contact", [lost(NOW), suspect(NOW)])
@@ -318,6 +318,19 @@ def test_each_hand_over_that_failed_doubles_the_wait_for_the_next(failed: int, w
     assert node.decide(NOW + wait).actions == (SANDBOX,)
     other_boot = node.but(checkpoints=with_failures(failed, boot_id="boot-0"))
     assert other_boot.decide(NOW).actions == (SANDBOX,)
+
+
+def test_a_master_waits_for_its_turn_with_its_api_server() -> None:
+    """The others have theirs; whatever else is released at its own moment."""
+    masters = Known(Masters(("node-0", "node-1"), "node-1"))
+    waits = [SEEN.but(masters=masters).decide(NOW + second) for second in range(60)]
+    assert len([plan for plan in waits if plan.actions]) == 15
+    reasons = {plan.standings[API].waits_for[:26] for plan in waits if not plan.actions}
+    assert reasons == {"its turn among the masters"}
+    later = Known((checkpoint(API, revision(stage=1)),))
+    for second in range(60):
+        plan = SEEN.but(masters=masters, checkpoints=later).decide(NOW + second)
+        assert plan.actions == (SANDBOX,)
 
 
 def test_a_parent_that_lost_the_race_for_its_ports_gets_them_just_ahead() -> None:

@@ -1,0 +1,54 @@
+"""Whose turn it is to hand over stage 0: never two masters at once.
+
+After a power cut of the whole control plane every master runs a copy of its API server, and each
+wants to make way for its parent. Were all to do so at once, no API server would be left. Each
+master has its slot, in the order of the masters' names, by the wall clock: nothing has to be
+agreed on, and a master that is dead blocks nobody. Clocks may differ by the part of a slot in
+which none may begin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from checkpointer.core.facts import Fact, Known, Unknown
+
+SLOT_SECONDS = 30.0
+OPEN_SECONDS = 15.0
+"""How long into its slot a master may begin: an API server starts within the rest of it."""
+HASHED_SLOTS = 4
+"""Slots among which a node whose masters are not known finds its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Masters:
+    """The control plane's nodes, by whatever orders them alike on each (names or addresses)."""
+
+    names: tuple[str, ...]
+    own: str
+
+
+def wait_for_turn(masters: Fact[Masters], node_name: str, wall: float) -> float:
+    """Return the seconds until this node may begin to hand over stage 0; 0 when it may now.
+
+    A node that is none of the masters takes no API server from anybody. `wall` is in seconds of
+    the Unix epoch.
+    """
+    if isinstance(masters, Known) and masters.value.own not in masters.value.names:
+        return 0.0
+    if isinstance(masters, Unknown):
+        index, count = _hashed(node_name), HASHED_SLOTS
+    else:
+        names = sorted(set(masters.value.names))
+        index, count = names.index(masters.value.own), len(names)
+    if count == 1:
+        return 0.0
+    into = wall % (count * SLOT_SECONDS) - index * SLOT_SECONDS
+    if 0.0 <= into < OPEN_SECONDS:
+        return 0.0
+    return -into if into < 0 else count * SLOT_SECONDS - into
+
+
+def _hashed(node_name: str) -> int:
+    return int.from_bytes(hashlib.sha256(node_name.encode()).digest()[:8]) % HASHED_SLOTS
