@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
 import random
 import socket
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from checkpointer import __version__
 from checkpointer.apply import Applier
 from checkpointer.config import Config
 from checkpointer.core.contact import ContactState
@@ -38,8 +41,17 @@ from checkpointer.node.masters import as_state, from_state, read_masters
 from checkpointer.node.pods import NodePods
 from checkpointer.node.probe import Prober
 from checkpointer.observe import Observer, PodReader, RawPod
+from checkpointer.report.details import DetailsReader
 from checkpointer.report.events import Events
 from checkpointer.report.problems import Problems
+from checkpointer.report.status import (
+    AgentStatus,
+    Cycle,
+    Status,
+    build_status,
+    contact_status,
+    serving_revisions,
+)
 from checkpointer.report.verdicts import Verdicts
 from checkpointer.settings import check, selection, snapshot_settings
 from checkpointer.store.revisions import Store
@@ -141,6 +153,19 @@ class Agent:
         self._boot_id = ""
         self._masters: Fact[Masters] = Unknown("the store has not been read yet")
         self._masters_read_at = float("-inf")
+        self._self = AgentStatus(self._node_name, __version__, os.getpid(), time.time(), dry_run)
+        self._last: Cycle | None = None
+        """The last cycle, for whoever asks for the status."""
+        self._details = DetailsReader(self._store)
+        self._details_lock = threading.Lock()
+
+    def status(self) -> Status:
+        """Return what the agent knows after its last cycle. From any thread."""
+        last = self._last
+        contact = contact_status(self._prober.contact, self._now())
+        with self._details_lock:
+            details = self._details.read(serving_revisions(last.seen)) if last else {}
+        return build_status(self._self, contact, last, self.verdicts.last, details)
 
     def stop(self) -> None:
         """End the loop after the cycle that is under way. Safe in a signal handler."""
@@ -190,6 +215,15 @@ class Agent:
             self.verdicts.retain({pod.workload for pod in seen.pods.value if pod.is_parent})
         self._is_carried = done
         self._remember(plan.memory)
+        self._last = Cycle(
+            seen,
+            plan.standings,
+            plan.sentence,
+            now,
+            time.clock_gettime(time.CLOCK_BOOTTIME) - now.monotonic,
+            (*self._observer.problems, *self._unsaved),
+            dict(self._applier.failed_snapshots),
+        )
         if plan.memory.kubelet_seen != before:
             self._prober.kick()  # does the new kubelet have contact?
         self._judged = contact.state

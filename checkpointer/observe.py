@@ -17,7 +17,7 @@ from checkpointer.core.contact import Contact
 from checkpointer.core.decide import needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
-from checkpointer.core.observation import Observation, Pod
+from checkpointer.core.observation import NOT_ASKED, Observation, Pod
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import template_of, workload_of
 from checkpointer.manifest.select import Selection, exclusion, is_meant, is_ready
@@ -31,8 +31,6 @@ SIGNATURE_SECONDS = 5.0
 """How old the signs of a pod's rendered files may be; they are read once for so long."""
 
 RawPod = Mapping[str, Any]
-
-_NOT_ASKED = Unknown("not asked: nothing depends on it")
 
 
 @dataclass(slots=True)
@@ -82,23 +80,26 @@ class PodReader:
     def _convert(self, raw: RawPod, version: str) -> _KnownPod:
         status = raw.get("status") or {}
         metadata = raw["metadata"]
+        is_wanted = is_meant(raw, self._selection)
+        excluded = self._exclusion(raw) if is_wanted else None
         pod = Pod(
             workload=workload_of(raw),
             uid=metadata["uid"],
             name=metadata["name"],
-            is_parent=is_meant(raw, self._selection) and self._may_be_parent(raw),
+            is_parent=is_wanted and excluded is None,
             ready=is_ready(raw),
             terminating="deletionTimestamp" in metadata,
             finished=status.get("phase") in ("Succeeded", "Failed"),
             container_ids=_container_ids(status),
             template=template_of(metadata.get("labels") or {}),
+            excluded=excluded or "",
         )
         return _KnownPod(version, pod, _ready_at(status), _content(raw), "", float("-inf"))
 
-    def _may_be_parent(self, raw: RawPod) -> bool:
-        """Tell whether it is selected, now that it is or before it began to terminate."""
+    def _exclusion(self, raw: RawPod) -> str | None:
+        """Return why it may not be a parent, now or before it began to terminate."""
         metadata = {k: v for k, v in raw["metadata"].items() if k != "deletionTimestamp"}
-        return exclusion({**raw, "metadata": metadata}, self._selection) is None
+        return exclusion({**raw, "metadata": metadata}, self._selection)
 
 
 class Observer:
@@ -132,7 +133,7 @@ class Observer:
         elif ask_runtime or needs_runtime(contact, manifests, checkpoints):
             runtime = self.runtime.observe()
         else:
-            runtime = _NOT_ASKED
+            runtime = NOT_ASKED
         self.problems = (*_problems_of(folder, runtime), *_problems_of_store(stored))
         return Observation(
             contact=contact,
@@ -146,7 +147,7 @@ class Observer:
 
 def _problems_of(folder: Fact[Folder], runtime: Fact[Runtime]) -> list[str]:
     found = [folder.reason] if isinstance(folder, Unknown) else list(folder.value.problems)
-    if isinstance(runtime, Unknown) and runtime is not _NOT_ASKED:
+    if isinstance(runtime, Unknown) and runtime is not NOT_ASKED:
         found.append(runtime.reason)
     return found
 

@@ -11,6 +11,9 @@ from checkpointer.core.runtime import Runtime
 from checkpointer.core.turns import Masters
 from checkpointer.core.workload import Workload
 
+NOT_ASKED = Unknown("not asked: nothing depends on it")
+"""What stands for a source that nobody asked; it is no source that failed to tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:
@@ -33,6 +36,8 @@ class Pod:
     """Changes when the spec or the rendered material does."""
     template: str = ""
     """What its controller calls the template that it was made of; empty without one."""
+    excluded: str = ""
+    """Why it is no parent although it asks to be checkpointed; empty for all others."""
 
 
 @dataclass(frozen=True, slots=True)

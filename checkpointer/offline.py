@@ -1,0 +1,103 @@
+"""The status of a node whose agent does not run: from its disk and its runtime alone.
+
+The agent's own observers look, once, and nothing is decided: what a checkpoint waits for is the
+agent. Nothing here waits longer than the deadline it is given, whatever hangs.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+
+from checkpointer import __version__
+from checkpointer.config import Config
+from checkpointer.core.activation import choose_revision
+from checkpointer.core.contact import Contact, ContactState
+from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import Observation
+from checkpointer.core.plan import Standing
+from checkpointer.core.workload import Workload
+from checkpointer.manifest.render import mark_of
+from checkpointer.node.cri import ContainerRuntime, find_endpoint
+from checkpointer.node.kubelet import Kubelet, read_boot_id
+from checkpointer.node.manifests import ManifestFolder
+from checkpointer.observe import Observer, PodReader
+from checkpointer.report.details import DetailsReader
+from checkpointer.report.status import (
+    UNKNOWN,
+    AgentStatus,
+    ContactStatus,
+    Cycle,
+    Status,
+    build_status,
+    serving_revisions,
+)
+from checkpointer.settings import selection
+from checkpointer.store.revisions import Store
+
+NOT_RUNNING = "the agent is not running"
+
+RUNTIME_SECONDS = 0.15
+"""How long the runtime may take: `status` has 0.3 s in all, and half of it goes to starting."""
+
+
+def offline_status(config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> Status:
+    """Return what disk and runtime tell now. Raises nothing that a broken node could cause."""
+    store = Store(config.store_directory)
+    kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
+    observer = Observer(
+        PodReader(selection(config.selection), kubelet),
+        kubelet,
+        ManifestFolder(config.manifest_directory, mark_of),
+        store,
+    )
+    endpoint = config.runtime_endpoint or find_endpoint()
+    runtime = ContainerRuntime(endpoint, runtime_seconds) if endpoint else None
+    observer.runtime = runtime
+    now = _now(config)
+    nothing = Contact(ContactState.SUSPECT, now.monotonic, NOT_RUNNING)
+    seen = observer.observe(nothing, Unknown(NOT_RUNNING), now, ask_runtime=True)
+    if runtime is not None:
+        runtime.close()
+    cycle = Cycle(
+        seen,
+        _standings(seen),
+        f"{NOT_RUNNING}: read from disk and runtime",
+        now,
+        problems=observer.problems,
+    )
+    return build_status(
+        AgentStatus(config.node_name or socket.gethostname().lower(), __version__),
+        ContactStatus(UNKNOWN, NOT_RUNNING),
+        cycle,
+        verdicts={},
+        details=DetailsReader(store).read(serving_revisions(seen)),
+    )
+
+
+def _standings(seen: Observation) -> Mapping[Workload, Standing]:
+    """Return where each checkpoint stands by what lies on disk."""
+    if isinstance(seen.manifests, Unknown):
+        return {}
+    active = {m.workload for m in seen.manifests.value}
+    standings = {w: Standing("active", f"the agent: {NOT_RUNNING}") for w in active}
+    for checkpoint in seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ():
+        if checkpoint.workload in active:
+            continue
+        if choose_revision(checkpoint) is None:
+            standing = Standing("unusable", "no stored revision verifies")
+        else:
+            standing = Standing("standby", f"the agent: {NOT_RUNNING}")
+        standings[checkpoint.workload] = standing
+    return standings
+
+
+def _now(config: Config) -> Moment:
+    boot_id = read_boot_id(config.boot_id_file)
+    return Moment(
+        boot_id.value if isinstance(boot_id, Known) else "",
+        time.clock_gettime(time.CLOCK_BOOTTIME),
+        time.time(),
+    )

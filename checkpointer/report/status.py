@@ -1,0 +1,378 @@
+"""The status: one frozen document of what the agent knows, for every reader alike.
+
+`status` on the command line, `/statusz`, the page for browsers and the metrics are forms of it.
+Building it is pure: no clock, no disk; a source that could not tell is in it with its reason. It
+holds no secret: no manifest, no material, only names, numbers, times and sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from checkpointer.config import API_VERSION
+from checkpointer.core.activation import choose_revision
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision
+from checkpointer.core.contact import Contact
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import NOT_ASKED, KubeletRun, Observation, Pod
+from checkpointer.core.occupancy import Occupancy, occupancies
+from checkpointer.core.plan import Standing
+from checkpointer.core.workload import Workload
+from checkpointer.manifest.verdict import Finding, Outcome, Verdict
+
+KIND = "Status"
+
+UNKNOWN = "unknown"
+"""The state of contact, and of a checkpoint, of which nobody can tell."""
+
+SOURCES = ("pods", "runtime", "kubelet", "manifests", "checkpoints")
+"""The sources of an observation, by the names of its fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """Who reports. Times are in seconds of the Unix epoch."""
+
+    node_name: str
+    version: str
+    pid: int | None = None
+    """None: no agent runs, somebody else reports."""
+    started_at: float | None = None
+    is_dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContactStatus:
+    """Whether this node can use the API."""
+
+    state: str
+    """`reachable`, `suspect`, `lost`, `denied`, or `unknown` while no agent tells."""
+    reason: str
+    since: float | None = None
+    last_answer: float | None = None
+    is_answering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionDetails:
+    """What only the disk tells of the revision that serves."""
+
+    material_bytes: int | None = None
+    token_expiry: float | None = None
+    """When the first of its tokens expires; None without tokens that tell."""
+    warnings: tuple[str, ...] = ()
+    """What was warned of when it was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What one cycle of the loop saw and decided, and how long it took."""
+
+    seen: Observation
+    standings: Mapping[Workload, Standing]
+    sentence: str
+    now: Moment
+    seconds: float = 0.0
+    problems: tuple[str, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """By the parent's UID: why its last snapshot failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointStatus:
+    """One checkpoint as it stands."""
+
+    workload: Workload
+    state: str
+    """`standby`, `waiting`, `frozen`, `active`, `unusable` or `unknown`."""
+    waits_for: str
+    runs: str
+    """Who of it runs: `parent`, `copy`, `both`, `nothing`; empty while the runtime is not asked."""
+    revision: Revision | None
+    """The one that is active, else the one that would be activated."""
+    stored: tuple[int, ...]
+    """Numbers of all revisions that verify, newest first."""
+    last_known_good: int | None
+    failed: tuple[int, ...]
+    issue: int
+    manifest: ActiveManifest | None
+    details: RevisionDetails
+    verdict: str
+    """The last verdict on its parent; empty when there has been none since the start."""
+    warnings: tuple[str, ...]
+    problems: tuple[str, ...]
+    hold: str | None = None
+    """Why it is held as it is by hand, until that is lifted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPod:
+    """A pod that is selected and cannot be checkpointed, and why, a sentence each."""
+
+    workload: Workload
+    pod: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All of it."""
+
+    agent: AgentStatus
+    contact: ContactStatus
+    kubelet: Fact[KubeletRun]
+    checkpoints: tuple[CheckpointStatus, ...] = ()
+    refused: tuple[RefusedPod, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """By source: why it could not tell."""
+    problems: tuple[str, ...] = ()
+    sentence: str = ""
+    cycle_at: float | None = None
+    cycle_seconds: float | None = None
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the JSON form; times are RFC 3339, null is "not known" or "none"."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "node": self.agent.node_name,
+            "agent": {
+                "running": self.agent.pid is not None,
+                "version": self.agent.version,
+                "pid": self.agent.pid,
+                "startedAt": timestamp(self.agent.started_at),
+                "dryRun": self.agent.is_dry_run,
+            },
+            "contact": {
+                "state": self.contact.state,
+                "reason": self.contact.reason,
+                "since": timestamp(self.contact.since),
+                "lastAnswer": timestamp(self.contact.last_answer),
+                "answering": self.contact.is_answering,
+            },
+            "kubelet": _kubelet_document(self.kubelet),
+            "cycle": {
+                "time": timestamp(self.cycle_at),
+                "seconds": self.cycle_seconds,
+                "sentence": self.sentence,
+            },
+            "checkpoints": [_checkpoint_document(one) for one in self.checkpoints],
+            "notCheckpointable": [
+                {**_workload_document(one.workload), "pod": one.pod, "reasons": list(one.reasons)}
+                for one in self.refused
+            ],
+            "unknown": [{"source": s, "reason": reason} for s, reason in self.unknown.items()],
+            "problems": list(self.problems),
+        }
+
+
+def build_status(
+    agent: AgentStatus,
+    contact: ContactStatus,
+    cycle: Cycle | None,
+    verdicts: Mapping[Workload, Verdict],
+    details: Mapping[Workload, RevisionDetails],
+    holds: Mapping[Workload, str] | None = None,
+) -> Status:
+    """Return the status after a cycle, or of an agent that has not finished its first one."""
+    if cycle is None:
+        reason = "no cycle has been finished yet"
+        unknown = dict.fromkeys(SOURCES, reason)
+        return Status(agent, contact, Unknown(reason), unknown=unknown)
+    seen = cycle.seen
+    checkpoints = seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ()
+    running = _running(checkpoints, seen)
+    return Status(
+        agent=agent,
+        contact=contact,
+        kubelet=seen.kubelet,
+        checkpoints=tuple(
+            _checkpoint_status(
+                checkpoint,
+                cycle,
+                running.get(checkpoint.workload.digest),
+                verdicts.get(checkpoint.workload),
+                details.get(checkpoint.workload, RevisionDetails()),
+                (holds or {}).get(checkpoint.workload),
+            )
+            for checkpoint in (*checkpoints, *_orphans(seen, checkpoints))
+        ),
+        refused=_refused_pods(cycle, verdicts),
+        unknown=unknown_sources(seen),
+        problems=cycle.problems,
+        sentence=cycle.sentence,
+        cycle_at=cycle.now.wall,
+        cycle_seconds=cycle.seconds,
+    )
+
+
+def contact_status(contact: Contact, now: Moment) -> ContactStatus:
+    """Return the contact with its times on the wall clock."""
+
+    def wall(monotonic: float | None) -> float | None:
+        return None if monotonic is None else now.wall - (now.monotonic - monotonic)
+
+    return ContactStatus(
+        contact.state.value,
+        contact.reason,
+        wall(contact.since),
+        wall(contact.last_answer),
+        contact.is_answering,
+    )
+
+
+def serving_revision(checkpoint: Checkpoint, manifest: ActiveManifest | None) -> Revision | None:
+    """Return the revision that is active, else the one that would be activated."""
+    if manifest is not None:
+        active = (r for r in checkpoint.revisions if r.number == manifest.revision)
+        return next(active, None)
+    return choose_revision(checkpoint)
+
+
+def serving_revisions(seen: Observation) -> set[tuple[Workload, int]]:
+    """Return, of each checkpoint that has one, the revision that is or would be active."""
+    checkpoints = seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ()
+    found = ((c.workload, serving_revision(c, manifest_of(c, seen))) for c in checkpoints)
+    return {(workload, revision.number) for workload, revision in found if revision}
+
+
+def manifest_of(checkpoint: Checkpoint, seen: Observation) -> ActiveManifest | None:
+    """Return the checkpoint's file in the manifest folder, as far as that is known."""
+    found = seen.manifests.value if isinstance(seen.manifests, Known) else ()
+    return next((m for m in found if m.workload == checkpoint.workload), None)
+
+
+def unknown_sources(seen: Observation) -> dict[str, str]:
+    """Return the sources that could not tell, with the reason; one not asked is none of them."""
+    facts = {name: getattr(seen, name) for name in SOURCES}
+    return {
+        name: fact.reason
+        for name, fact in facts.items()
+        if isinstance(fact, Unknown) and fact != NOT_ASKED
+    }
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Return RFC 3339 in UTC to the second, as in the API; None for what no calendar has."""
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _checkpoint_status(
+    checkpoint: Checkpoint,
+    cycle: Cycle,
+    occupancy: Occupancy | None,
+    verdict: Verdict | None,
+    details: RevisionDetails,
+    hold: str | None,
+) -> CheckpointStatus:
+    manifest = manifest_of(checkpoint, cycle.seen)
+    standing = cycle.standings.get(checkpoint.workload, Standing(UNKNOWN))
+    sound = [r.number for r in checkpoint.revisions if r.number not in checkpoint.record.failed]
+    return CheckpointStatus(
+        workload=checkpoint.workload,
+        state=standing.state,
+        waits_for=standing.waits_for,
+        runs=_runs(occupancy),
+        revision=serving_revision(checkpoint, manifest),
+        stored=tuple(revision.number for revision in checkpoint.revisions),
+        last_known_good=next(iter(sound), None),
+        failed=checkpoint.record.failed,
+        issue=max(checkpoint.record.issue, manifest.issue if manifest else 0),
+        manifest=manifest,
+        details=details,
+        verdict=verdict.outcome.value if verdict else "",
+        warnings=_sentences(verdict.warnings) if verdict else details.warnings,
+        problems=checkpoint.problems,
+        hold=hold,
+    )
+
+
+def _orphans(seen: Observation, stored: tuple[Checkpoint, ...]) -> list[Checkpoint]:
+    """Return what stands for active manifests of which the store has nothing."""
+    active = seen.manifests.value if isinstance(seen.manifests, Known) else ()
+    known = {checkpoint.workload for checkpoint in stored}
+    return [Checkpoint(w, ()) for w in sorted({m.workload for m in active} - known)]
+
+
+def _running(checkpoints: tuple[Checkpoint, ...], seen: Observation) -> Mapping[str, Occupancy]:
+    if not isinstance(seen.runtime, Known):
+        return {}
+    return occupancies((*checkpoints, *_orphans(seen, checkpoints)), seen.runtime.value)
+
+
+def _runs(occupancy: Occupancy | None) -> str:
+    if occupancy is None:
+        return ""
+    who = {(True, True): "both", (True, False): "parent", (False, True): "copy"}
+    return who.get((bool(occupancy.parent_running), bool(occupancy.copy_running)), "nothing")
+
+
+def _refused_pods(cycle: Cycle, verdicts: Mapping[Workload, Verdict]) -> tuple[RefusedPod, ...]:
+    pods = cycle.seen.pods.value if isinstance(cycle.seen.pods, Known) else ()
+    reasons = ((pod, _reasons(pod, cycle.failures, verdicts.get(pod.workload))) for pod in pods)
+    found = (RefusedPod(pod.workload, pod.name, told) for pod, told in reasons if told)
+    return tuple(sorted(found, key=lambda one: (one.workload, one.pod)))
+
+
+def _reasons(pod: Pod, failures: Mapping[str, str], verdict: Verdict | None) -> tuple[str, ...]:
+    if pod.terminating or pod.finished:
+        return ()
+    if pod.excluded:
+        return (pod.excluded,)
+    if not pod.is_parent:
+        return ()
+    if verdict is not None and verdict.outcome is Outcome.REFUSED:
+        return _sentences(verdict.refusals)
+    return (failures[pod.uid],) if pod.uid in failures else ()
+
+
+def _sentences(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    return tuple(
+        f"{f.path}: {f.reason}" + (f" (cure: {f.cure})" if f.cure else "") for f in findings
+    )
+
+
+def _kubelet_document(kubelet: Fact[KubeletRun]) -> dict[str, Any] | None:
+    if isinstance(kubelet, Unknown):
+        return None
+    started = timestamp(kubelet.value.started_at / 1e9)
+    return {"listening": kubelet.value.listening, "startedAt": started}
+
+
+def _workload_document(workload: Workload) -> dict[str, Any]:
+    return {"namespace": workload.namespace, "kind": workload.kind, "name": workload.name}
+
+
+def _checkpoint_document(one: CheckpointStatus) -> dict[str, Any]:
+    revision, manifest = one.revision, one.manifest
+    return {
+        **_workload_document(one.workload),
+        "state": one.state,
+        "waitsFor": one.waits_for,
+        "runs": one.runs or None,
+        "hold": one.hold,
+        "stage": revision.stage if revision else None,
+        "revision": revision.number if revision else None,
+        "revisionTakenAt": timestamp(revision.created_at) if revision else None,
+        "parentPod": revision.parent_name if revision else None,
+        "storedRevisions": list(one.stored),
+        "lastKnownGood": one.last_known_good,
+        "failedRevisions": list(one.failed),
+        "issue": one.issue,
+        "manifest": manifest.file_name if manifest else None,
+        "activeSince": timestamp(manifest.written_at / 1e9) if manifest else None,
+        "materialBytes": one.details.material_bytes,
+        "tokenExpiry": timestamp(one.details.token_expiry),
+        "verdict": one.verdict or None,
+        "warnings": list(one.warnings),
+        "problems": list(one.problems),
+    }
