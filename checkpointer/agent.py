@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import random
 import socket
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from checkpointer import __version__
 from checkpointer.apply import Applier
 from checkpointer.config import Config
 from checkpointer.core.contact import ContactState
@@ -30,7 +27,6 @@ from checkpointer.core.plan import Memory, Plan
 from checkpointer.core.turns import Masters
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
-from checkpointer.manifest.verdict import Verdict
 from checkpointer.node.cri import ContainerRuntime, find_runtime
 from checkpointer.node.cri_events import Watch
 from checkpointer.node.folders import FolderWatch
@@ -41,18 +37,8 @@ from checkpointer.node.masters import as_state, from_state, read_masters
 from checkpointer.node.pods import NodePods
 from checkpointer.node.probe import Prober
 from checkpointer.observe import Observer, PodReader, RawPod
-from checkpointer.report.details import DetailsReader
-from checkpointer.report.events import Events
 from checkpointer.report.problems import Problems
-from checkpointer.report.status import (
-    AgentStatus,
-    Cycle,
-    Status,
-    build_status,
-    contact_status,
-    serving_revisions,
-)
-from checkpointer.report.verdicts import Verdicts
+from checkpointer.report.reporter import Reporter, read_clocks
 from checkpointer.settings import check, selection, snapshot_settings
 from checkpointer.store.revisions import Store
 
@@ -140,9 +126,19 @@ class Agent:
         """Whether the last decision was made on contact that was judged, and its pods."""
         self._memory = Memory()
         self._problems = Problems()
-        self.verdicts = Verdicts()
-        """On the parents: for metrics and status, from any thread."""
-        self._verdict_events = Events(self._store, self._pods, self._node_name)
+        self.reporter = Reporter(
+            config,
+            self._store,
+            self._pods,
+            self._node_name,
+            lambda: self._prober.contact,
+            self._look_now,
+        )
+        """For whoever asks about the agent, from any thread."""
+        self.verdicts = self.reporter.verdicts
+        self._applier.on_done = self.reporter.recorder.done
+        self._applier.on_failed = self.reporter.recorder.failed
+        self._prober.on_result = self.reporter.tally.probed
         self._unsaved: tuple[str, ...] = ()
         """Why the state of the last contact could not be saved."""
         self._told: tuple[str, ...] = ()
@@ -153,19 +149,10 @@ class Agent:
         self._boot_id = ""
         self._masters: Fact[Masters] = Unknown("the store has not been read yet")
         self._masters_read_at = float("-inf")
-        self._self = AgentStatus(self._node_name, __version__, os.getpid(), time.time(), dry_run)
-        self._last: Cycle | None = None
-        """The last cycle, for whoever asks for the status."""
-        self._details = DetailsReader(self._store)
-        self._details_lock = threading.Lock()
 
-    def status(self) -> Status:
-        """Return what the agent knows after its last cycle. From any thread."""
-        last = self._last
-        contact = contact_status(self._prober.contact, self._now())
-        with self._details_lock:
-            details = self._details.read(serving_revisions(last.seen)) if last else {}
-        return build_status(self._self, contact, last, self.verdicts.last, details)
+    def _look_now(self) -> None:
+        self._prober.kick()
+        self._wake.set()
 
     def stop(self) -> None:
         """End the loop after the cycle that is under way. Safe in a signal handler."""
@@ -181,6 +168,8 @@ class Agent:
         self._prober.start()
         try:
             self._prepare()
+            if not once and not self._dry_run:
+                self.reporter.start()
             while not self._stopping:
                 self._wake.clear()
                 plan = self._cycle_safely()
@@ -207,23 +196,20 @@ class Agent:
         self._follow_events(needs_runtime(contact, seen.manifests, seen.checkpoints))
         failed = frozenset(self._applier.failed_snapshots)
         before = self._memory.kubelet_seen
-        plan = decide(seen, self._memory, self._config.timing, failed, now, self._node_name)
+        asked = self.reporter.requests.newest
+        memory = self._memory if asked is None else replace(self._memory, attempts={})
+        plan = decide(seen, memory, self._config.timing, failed, now, self._node_name)
         self._tell(plan, seen)
         self._tell_problems(seen, was_asked)
+        self.reporter.recorder.begin(seen, now)
         done = self._applier.apply(plan, seen, pods, now)
         if isinstance(seen.pods, Known):
             self.verdicts.retain({pod.workload for pod in seen.pods.value if pod.is_parent})
         self._is_carried = done
         self._remember(plan.memory)
-        self._last = Cycle(
-            seen,
-            plan.standings,
-            plan.sentence,
-            now,
-            time.clock_gettime(time.CLOCK_BOOTTIME) - now.monotonic,
-            (*self._observer.problems, *self._unsaved),
-            dict(self._applier.failed_snapshots),
-        )
+        problems = (*self._observer.problems, *self._unsaved)
+        self.reporter.end(seen, plan, now, problems, self._applier.failed_snapshots)
+        self.reporter.answer(asked, seen, plan, self._applier.failed_snapshots)
         if plan.memory.kubelet_seen != before:
             self._prober.kick()  # does the new kubelet have contact?
         self._judged = contact.state
@@ -239,6 +225,7 @@ class Agent:
         except Exception:  # a fault in one cycle must not end the watch over the node
             log.exception("the cycle failed; the next one follows")
             self._faults += 1
+            self.reporter.tally.failed_cycles += 1
             return None
         self._faults = 0
         return plan
@@ -285,6 +272,8 @@ class Agent:
         starts, its import would take the processor from it.
         """
         is_judged = self._judged is not ContactState.SUSPECT
+        if is_judged:
+            self.reporter.serve()
         if is_judged and not self._pods_started and not self._prober.contact.is_gone:
             self._pods_started = True
             self._pods.start()
@@ -370,7 +359,7 @@ class Agent:
             and was_asked
         ):
             problems.append(f"this node's pods are not known: {seen.pods.reason}")
-        self._problems.tell((*problems, *self._unsaved))
+        self._problems.tell((*problems, *self._unsaved, *self.reporter.problems))
 
     def _remember(self, memory: Memory) -> None:
         kubelet = memory.contact_kubelet
@@ -400,7 +389,7 @@ class Agent:
             self._kubelet,
             self._pods,
             snapshot_settings(self._config, self._node_name, server),
-            self._report,
+            self.reporter.judged,
         )
         self._applier.snapshooter.runtime = self._runtime
 
@@ -421,16 +410,12 @@ class Agent:
             except CheckpointerError as error:
                 log.warning("%s", error)
 
-    def _report(self, pod: RawPod, verdict: Verdict) -> None:
-        self.verdicts.record(verdict)
-        self._verdict_events.tell(pod, verdict)
-
     def _now(self) -> Moment:
-        return Moment(self._boot_id, time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+        return read_clocks(self._boot_id)
 
     def _close(self) -> None:
         self._prober.close()
-        self._verdict_events.close(0.0 if self._stopping else EVENTS_CLOSE_SECONDS)
+        self.reporter.close(0.0 if self._stopping else EVENTS_CLOSE_SECONDS)
         self._pods.close()
         self._watch.close()
         if self._events is not None:

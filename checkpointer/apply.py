@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from checkpointer.core.checkpoint import Checkpoint, Record
+from checkpointer.core.checkpoint import Checkpoint, Record, Revision
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
@@ -63,6 +63,10 @@ class Applier:
         self.snapshooter: Snapshooter | None = None
         """Set once the API has been reached: only then is there anything to snapshot."""
         self.failed_snapshots: dict[str, str] = {}
+        self.on_done: Callable[[Action, Revision | None], None] = lambda _, __: None
+        """Told of each action that was carried out, with the revision that a snapshot stored."""
+        self.on_failed: Callable[[Action, str], None] = lambda _, __: None
+        """Told of each action that failed, when that is new or its reason is."""
 
     def apply(
         self, plan: Plan, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
@@ -138,7 +142,7 @@ class Applier:
         self, action: Action, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
     ) -> bool:
         try:
-            self._apply(action, seen, pods, now)
+            stored = self._apply(action, seen, pods, now)
         except Exception as error:  # one workload's fault must not keep the others down
             if isinstance(action, Snapshot):
                 self._snapshot_failed(action, error)
@@ -146,6 +150,7 @@ class Applier:
                 self._failed(action, error, now)
             return False
         self._failures.pop(_key(action), None)
+        self.on_done(action, stored)
         return True
 
     def _failed(self, action: Action, error: Exception, now: Moment) -> None:
@@ -161,14 +166,15 @@ class Applier:
                 delay,
                 exc_info=_unforeseen(error),
             )
+            self.on_failed(action, message)
         self._failures[_key(action)] = _Failure(message, count, now.monotonic + delay)
 
     def _apply(
         self, action: Action, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
-    ) -> None:
+    ) -> Revision | None:
         match action:
             case Snapshot():
-                self._snapshot(action, seen, pods, now)
+                return self._snapshot(action, seen, pods, now)
             case Activate():
                 self._activate(action)
             case Release(workload, file_name, reason, kill):
@@ -180,6 +186,7 @@ class Applier:
             case Remove(workload, reason):
                 self._store.remove(workload)
                 log.info("removed %s: %s", workload, reason)
+        return None
 
     def _activate(self, action: Activate) -> None:
         workload, number = action.workload, action.revision
@@ -208,12 +215,12 @@ class Applier:
 
     def _snapshot(
         self, action: Snapshot, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
-    ) -> None:
+    ) -> Revision | None:
         if self.snapshooter is None or not isinstance(pods, Known):
             raise CheckpointerError("the API cannot be read from")
         pod = next((p for p in pods.value if p["metadata"]["uid"] == action.uid), None)
         if pod is None:
-            return
+            return None
         stored = self.snapshooter.take(
             pod,
             _of(action.workload, seen),
@@ -223,6 +230,7 @@ class Applier:
         self.failed_snapshots.pop(action.uid, None)
         if stored is not None:
             log.info("stored %s revision %d", action.workload, stored.number)
+        return stored
 
     def _snapshot_failed(self, action: Snapshot, error: Exception) -> None:
         message = _told(error)
@@ -235,6 +243,7 @@ class Applier:
                 message,
                 exc_info=_unforeseen(error),
             )
+            self.on_failed(action, message)
         self.failed_snapshots[action.uid] = message
 
 

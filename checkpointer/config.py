@@ -91,6 +91,16 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HTTPConfig:
+    """Where the agent serves metrics and its status."""
+
+    address: str = "127.0.0.1:10278"
+    """host:port, the host an IP address; empty: not at all."""
+    allow_remote: bool = False
+    """Whether `address` may be reached from other machines."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of one agent."""
 
@@ -115,6 +125,7 @@ class Config:
     snapshot: SnapshotConfig = SnapshotConfig()
     service: ServiceConfig = ServiceConfig()
     log: LogConfig = LogConfig()
+    http: HTTPConfig = HTTPConfig()
 
 
 _CHOICES = {
@@ -427,7 +438,7 @@ def _contradictions(config: Config) -> list[str]:
             f"runtimeEndpoint: expected unix:///path/to/socket of at most {_SOCKET_PATH_BYTES} "
             f"bytes, not {_shown(config.runtime_endpoint)}"
         )
-    return problems + _contradicting_places(config)
+    return [*problems, *_http_problems(config.http), *_contradicting_places(config)]
 
 
 def _contradicting_places(config: Config) -> list[str]:
@@ -446,6 +457,42 @@ def _contradicting_places(config: Config) -> list[str]:
             ("lockFile", config.lock_file),
         )
         if store == place or store in place.parents
+    ]
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the parts of `127.0.0.1:10278` or `[::1]:10278`. Raises ValueError."""
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", address)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("expected an IP address and a port, such as 127.0.0.1:10278")
+    import socket  # the parked instance has no use for it
+
+    family = socket.AF_INET6 if match[1] else socket.AF_INET
+    host = match[1] or match[2]
+    try:
+        socket.inet_pton(family, host)
+    except OSError:
+        raise ValueError(f"{host} is not an IP address") from None
+    return host, int(match[3])
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach the IP address."""
+    return host.removeprefix("::ffff:").startswith("127.") or host == "::1"
+
+
+def _http_problems(http: HTTPConfig) -> list[str]:
+    if not http.address or http == HTTPConfig():
+        return []
+    try:
+        host, _ = host_and_port(http.address)
+    except ValueError as error:
+        return [f"http.address: {error}, not {_shown(http.address)}"]
+    if is_loopback(host) or http.allow_remote:
+        return []
+    return [
+        f"http.address: {host} can be reached from other machines; "
+        "expected a loopback address, or http.allowRemote: true"
     ]
 
 

@@ -102,9 +102,15 @@ class _Asked:
     """
 
     def __init__(
-        self, endpoint: str, identity: Kubeconfig, timeout_seconds: float, done: threading.Condition
+        self,
+        endpoint: str,
+        identity: Kubeconfig,
+        timeout_seconds: float,
+        done: threading.Condition,
+        on_result: Callable[[ProbeResult, float], None],
     ) -> None:
         self.result: ProbeResult | None = None
+        self._on_result = on_result
         self._began = time.monotonic()
         self._done = done
         arguments = (endpoint, identity, timeout_seconds)
@@ -117,6 +123,7 @@ class _Asked:
 
     def _ask(self, endpoint: str, identity: Kubeconfig, timeout_seconds: float) -> None:
         result = probe_endpoint(endpoint, identity, timeout_seconds)
+        self._on_result(result, time.monotonic() - self._began)
         with self._done:
             self.result = result
             self._done.notify_all()
@@ -136,6 +143,8 @@ class Prober:
     ) -> None:
         self.contact: Contact = initial_contact(clock())
         self.rounds = 0
+        self.on_result: Callable[[ProbeResult, float], None] = lambda _, __: None
+        """Told, in a probe's thread, of each endpoint's answer and the seconds it took."""
         self._endpoints, self._kubeconfig = tuple(endpoints), kubeconfig
         self._identity: Kubeconfig | None = None
         self._identity_time: int | None = None
@@ -189,7 +198,8 @@ class Prober:
         endpoints = self._endpoints or (identity.server,)
         under_way = {e: one for e, one in self._asked.items() if one.is_under_way}
         asked = {
-            e: under_way.get(e) or _Asked(e, identity, self._timeout, self._done) for e in endpoints
+            e: under_way.get(e) or _Asked(e, identity, self._timeout, self._done, self.on_result)
+            for e in endpoints
         }
         with self._done:
             # Connecting and answering may each take the timeout.

@@ -7,6 +7,7 @@ What cannot be read is not known, never zero.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -69,3 +70,25 @@ def _sizes(folder: Path) -> Iterator[int]:
             path = os.path.join(place, name)
             if not os.path.islink(path):
                 yield os.lstat(path).st_size
+
+
+class StoreSize:
+    """How many bytes all files in the store have; read again when its contents have changed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._seen: object = None
+        self._bytes: int | None = None
+
+    def read(self) -> int | None:
+        """Return the size, or None while the store cannot be read. Any thread may call."""
+        with self._lock:
+            stored = self._store.known
+            if stored is None or stored is not self._seen:
+                try:
+                    self._bytes = sum(_sizes(self._store.root))
+                except OSError:
+                    self._bytes = None
+                self._seen = stored
+            return self._bytes

@@ -109,6 +109,11 @@ class Events:
                 self._thread.start()
             self._changed.notify_all()
 
+    @property
+    def waiting(self) -> int:
+        """Return how many Events are still to be posted."""
+        return len(self._pending)
+
     def close(self, seconds: float) -> None:
         """Give what is pending so long, then stop."""
         with self._changed:

@@ -254,6 +254,7 @@ def agent_configuration(node: SimulatedNode) -> Settings:
         "timing": {"ready": "2s", "absent": "5s"},
         "contact": {"recovery": "1s", "healthyInterval": "1s"},
         "probe": {"jitter": "0s", "timeout": "1s"},
+        "http": {"address": ""},  # a simulation must not take a port of this machine
     }
 
 

@@ -18,7 +18,7 @@ from checkpointer.store.checkpoints import WorkloadReading, read_checkpoint
 from checkpointer.store.durable import PREFIX
 from checkpointer.store.errors import DiskError
 from checkpointer.store.files import list_names
-from checkpointer.store.layout import STATE, workload_folder
+from checkpointer.store.layout import SOCKET, STATE, workload_folder
 from checkpointer.store.safety import check_folder
 from checkpointer.store.system_calls import SystemCalls
 
@@ -45,6 +45,11 @@ class Contents:
         self._readings: dict[Path, WorkloadReading] = {}
         self._stored: Stored | None = None
 
+    @property
+    def known(self) -> Stored | None:
+        """Return the contents as last read, None while there are none or they may be old."""
+        return self._stored
+
     def invalidate(self, workload: Workload | None) -> None:
         """Have the next read look again at one workload or at everything."""
         with self._lock:
@@ -56,12 +61,13 @@ class Contents:
     def invalidate_path(self, path: Path) -> bool:
         """Have the next read look again at what a change of this path may concern.
 
-        Return whether that is anything: state, temporary names and other folders are not.
+        Return whether that is anything: state, the agent's socket, temporary names and other
+        folders are not.
         """
         if path != self._root and self._root not in path.parents:
             return False
         parts = path.relative_to(self._root).parts
-        if parts[:1] == (STATE,) or any(part.startswith(PREFIX) for part in parts):
+        if parts[:1] in ((STATE,), (SOCKET,)) or any(part.startswith(PREFIX) for part in parts):
             return False
         with self._lock:
             if len(parts) < 2:
@@ -141,7 +147,7 @@ class Contents:
         """Return every folder that may be a workload's. What is hidden or no folder is not."""
         folders: list[Path] = []
         for namespace in list_names(self._calls, self._root) or ():
-            if namespace.startswith("."):
+            if namespace.startswith(".") or namespace == SOCKET:
                 continue
             names = list_names(self._calls, self._root / namespace) or ()
             folders += [self._root / namespace / n for n in names if not n.startswith(".")]

@@ -5,6 +5,7 @@
                                  /revisions/<n>/manifest.json provenance.json digests.json
                                                /material/<volume>/...
     <root>/.state/<name>.json                           small state of the node
+    <root>/agent.sock                                   the running agent's socket, for root
 
 `encode` is total and injective: any text becomes one file name, two texts never the same one.
 Names that begin with a dot are never a namespace, a workload or a revision.
@@ -26,6 +27,8 @@ PROVENANCE = "provenance.json"
 DIGESTS = "digests.json"
 MATERIAL = "material"
 STATE = ".state"
+SOCKET = "agent.sock"
+"""The running agent's socket in the root: no namespace, which is a DNS label without dots."""
 
 _LIMIT = 200
 """Bytes of an encoded name; file systems take 255."""

@@ -66,6 +66,11 @@ class Store:
         """
         return self._contents.read()
 
+    @property
+    def known(self) -> Stored | None:
+        """Return what the last `read` returned, if nothing is known to have changed since."""
+        return self._contents.known
+
     def invalidate(self, workload: Workload | None = None) -> None:
         """Have the next `read` look again at one workload or at everything. Any thread may call."""
         self._contents.invalidate(workload)

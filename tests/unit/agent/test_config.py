@@ -392,3 +392,33 @@ def test_store_in_a_system_folder_is_refused(folder: str) -> None:
         problem.startswith("storeDirectory: must not contain ")
         for problem in problems_of(f"storeDirectory: {folder}")
     )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.1.2.3:65535", "[::1]:80", ""])
+def test_http_on_loopback_needs_no_permission(address: str) -> None:
+    """An address of this machine alone, or none, is taken as it is."""
+    assert load(None, overrides={"http.address": address}).http.address == address
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("10278", "expected an IP address and a port, such as 127.0.0.1:10278, not '10278'"),
+        ("localhost:80", "expected an IP address and a port, such as 127.0.0.1:10278"),
+        ("127.0.0.1:65536", "expected an IP address and a port"),
+        ("127.0.0.300:80", "127.0.0.300 is not an IP address"),
+        ("[::zz]:80", "expected an IP address"),
+        ("0.0.0.0:80", "0.0.0.0 can be reached from other machines; expected a loopback address"),
+        ("[::]:80", ":: can be reached from other machines"),
+    ],
+)
+def test_http_address_is_checked(address: str, expected: str) -> None:
+    """What would serve to the network has to be asked for."""
+    (problem,) = problems_of(overrides={"http.address": address})
+    assert problem.startswith(f"http.address: {expected}")
+
+
+def test_http_may_be_served_to_other_machines_when_told() -> None:
+    """Prometheus on another machine cannot scrape a loopback address."""
+    overrides = {"http.address": "0.0.0.0:10278", "http.allowRemote": "true"}
+    assert load(None, overrides=overrides).http.allow_remote

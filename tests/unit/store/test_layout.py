@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checkpointer.core.facts import Known
 from checkpointer.core.workload import Workload
+from checkpointer.store import layout
+from checkpointer.store.contents import Stored
 from checkpointer.store.layout import (
     decode,
     encode,
@@ -18,6 +22,7 @@ from checkpointer.store.layout import (
     workload_name,
     workload_of_names,
 )
+from checkpointer.store.revisions import Store
 
 TEXT = st.text(st.characters(), max_size=300)
 KINDS = st.sampled_from(["DaemonSet", "daemonset", "Daemonset", "x-DaemonSet", "Pod", "A.b", "%"])
@@ -136,3 +141,15 @@ def test_folder_is_readable_for_people(workload, folder):
 def test_revision_is_a_plain_number(name, number):
     """Anything else in the folder of revisions is not a revision."""
     assert revision_number(name) == number
+
+
+def test_socket_of_the_agent_is_no_part_of_the_store(root: Path) -> None:
+    """It comes and goes without a checkpoint being read again, listed, or cleaned away."""
+    root.mkdir(mode=0o700)
+    store = Store(root)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(root / layout.SOCKET))
+        assert store.read() == Known(Stored())
+        assert not store.invalidate_path(root / layout.SOCKET)
+        assert store.clean() == ()
+        assert (root / layout.SOCKET).exists()

@@ -1,0 +1,192 @@
+"""From what the loop sees and does to what happened: for journal, metrics and Events.
+
+It looks and never decides. A hand-over is followed from the release of a checkpoint until its
+parent is Ready by a status from after the release; a copy that is activated before that tells
+that it failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from checkpointer.core.checkpoint import Revision
+from checkpointer.core.contact import ContactState
+from checkpointer.core.facts import Known
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import Observation
+from checkpointer.core.occupancy import is_current
+from checkpointer.core.plan import Action, Activate, Release, Remove, Snapshot
+from checkpointer.core.workload import Workload
+from checkpointer.report.happenings import Happening, Kind
+
+LONGEST_HAND_OVER_SECONDS = 600.0
+"""After which a parent that did not come back is no hand-over any more."""
+
+_TIMESTAMP_SECONDS = 1.0
+"""The API's times are cut to the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Released:
+    at: Moment
+    is_over: bool
+    """Whether the parent was Ready already."""
+
+
+class Recorder:
+    """Follows the loop's cycles, in its thread; `tell` takes what happened, once per cycle."""
+
+    def __init__(self, tell: Callable[[list[Happening], Moment], None]) -> None:
+        self._tell = tell
+        self._found: list[Happening] = []
+        self._seen: Observation | None = None
+        self._now = Moment("", 0.0, 0.0)
+        self._contact: ContactState | None = None
+        self._released: dict[Workload, _Released] = {}
+
+    def started(self, now: Moment, version: str) -> None:
+        """The agent has begun its work."""
+        self._found.append(Happening(Kind.STARTED, now.wall, f"version {version}"))
+
+    def stopped(self, now: Moment) -> None:
+        """The agent ends by itself; one that has told nothing yet says nothing now."""
+        if self._contact is not None:
+            self._tell([*self._found, Happening(Kind.STOPPED, now.wall)], now)
+
+    def begin(self, seen: Observation, now: Moment) -> None:
+        """Take over what a cycle sees, before its actions are carried out."""
+        self._seen, self._now = seen, now
+        contact = seen.contact
+        if contact.state is not ContactState.SUSPECT and contact.state is not self._contact:
+            self._contact = contact.state
+            at = now.wall - (now.monotonic - contact.since)
+            self._found.append(
+                Happening(Kind.CONTACT, at, contact.reason, state=contact.state.value)
+            )
+        self._follow_hand_overs(now)
+
+    def done(self, action: Action, stored: Revision | None = None) -> None:
+        """An action was carried out; `stored` is the revision that a snapshot made, if any."""
+        match action:
+            case Snapshot(workload) if stored is not None:
+                reason = f"taken of pod {stored.parent_name}"
+                self._add(Kind.SNAPSHOT, workload, reason, stored)
+            case Activate(workload, number, issue, reason):
+                if self._released.pop(workload, None) is not None:
+                    self._add(Kind.HAND_OVER_FAILED, workload, "its parent did not come up")
+                kind = self._kind_of(workload, number)
+                self._add(kind, workload, reason, self._revision(workload, number), issue)
+            case Release(workload, _, reason):
+                active = self._active(workload)
+                self._add(Kind.RELEASED, workload, reason, self._revision(workload, active))
+                self._released[workload] = _Released(self._now, self._is_ready(workload))
+            case Remove(workload, reason):
+                self._released.pop(workload, None)
+                self._add(Kind.REMOVED, workload, reason)
+
+    def failed(self, action: Action, message: str) -> None:
+        """An action failed, in other words than the last time."""
+        is_snapshot = isinstance(action, Snapshot)
+        kind = Kind.SNAPSHOT_FAILED if is_snapshot else Kind.FAILED
+        self._add(kind, action.workload, message)
+
+    def end(self) -> None:
+        """Tell what the cycle brought; nothing is written before contact has been judged.
+
+        At boot every write would hold the first activation up.
+        """
+        if self._contact is None:
+            return
+        found, self._found = self._found, []
+        self._tell(found, self._now)
+
+    def _add(
+        self,
+        kind: Kind,
+        workload: Workload,
+        reason: str,
+        revision: Revision | None = None,
+        issue: int | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        about = revision or self._revision(workload, None)
+        self._found.append(
+            Happening(
+                kind,
+                self._now.wall,
+                reason,
+                workload,
+                pod=about.parent_name if about else "",
+                pod_uid=about.parent_uid if about else "",
+                revision=revision.number if revision else None,
+                issue=issue,
+                seconds=seconds,
+            )
+        )
+
+    def _follow_hand_overs(self, now: Moment) -> None:
+        for workload, released in tuple(self._released.items()):
+            seconds = now.monotonic - released.at.monotonic
+            if released.is_over or self._is_ready_since(workload, released.at, now):
+                del self._released[workload]
+                taken = 0.0 if released.is_over else round(seconds, 3)
+                reason = f"its parent was Ready after {taken:.1f} s"
+                self._add(Kind.HANDED_OVER, workload, reason, seconds=taken)
+            elif seconds > LONGEST_HAND_OVER_SECONDS:
+                del self._released[workload]
+
+    def _is_ready_since(self, workload: Workload, released: Moment, now: Moment) -> bool:
+        """Tell whether a parent is Ready by what was written after the release.
+
+        The API goes on telling the status from before an outage until there is another one.
+        """
+        if self._seen is None or not isinstance(self._seen.pods, Known):
+            return False
+        longest = now.monotonic - released.monotonic + _TIMESTAMP_SECONDS
+        return any(
+            pod.ready and not pod.terminating and pod.ready_seconds <= longest
+            for pod in self._seen.pods.value
+            if pod.workload == workload
+        )
+
+    def _is_ready(self, workload: Workload) -> bool:
+        """Tell whether a parent is Ready in containers that run now."""
+        seen = self._seen
+        if seen is None or not isinstance(seen.pods, Known) or not isinstance(seen.runtime, Known):
+            return False
+        containers = seen.runtime.value.containers
+        running = {(c.pod_uid, c.id) for c in containers if c.state.value == "running"}
+        return any(
+            pod.ready and is_current(pod, running)
+            for pod in seen.pods.value
+            if pod.workload == workload
+        )
+
+    def _kind_of(self, workload: Workload, number: int) -> Kind:
+        """Return which kind of activation it was, by what was active before."""
+        active = self._active(workload)
+        if active is None:
+            return Kind.ACTIVATED
+        return Kind.ISSUED_ANEW if active == number else Kind.FELL_BACK
+
+    def _active(self, workload: Workload) -> int | None:
+        if self._seen is None or not isinstance(self._seen.manifests, Known):
+            return None
+        found = (m.revision for m in self._seen.manifests.value if m.workload == workload)
+        return next(found, None)
+
+    def _revision(self, workload: Workload, number: int | None) -> Revision | None:
+        """Return a stored revision, the newest one without a number."""
+        if self._seen is None or not isinstance(self._seen.checkpoints, Known):
+            return None
+        return next(
+            (
+                revision
+                for checkpoint in self._seen.checkpoints.value
+                if checkpoint.workload == workload
+                for revision in checkpoint.revisions
+                if number is None or revision.number == number
+            ),
+            None,
+        )
