@@ -205,6 +205,7 @@ def test_store_that_was_removed_is_made_anew(web: SimulatedNode, begin: Any) -> 
     agent = begin(timing={**QUICK["timing"], "resync": "500ms", "tick": "500ms"})
     wait_until(lambda: stored(web) == {WEB: [1]}, 5, "the checkpoint")
     wait_until(lambda: agent._watch._watched[-1].inode, 5, "the watch")
+    wait_until(lambda: [*web.store_folder.rglob("current")], 5, "the snapshot's last write")
     web.store_folder.rename(web.folder / "away")
     wait_until(lambda: web.store_folder.exists() and stored(web) == {WEB: [1]}, 5, "it again")
 
