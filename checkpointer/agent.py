@@ -352,14 +352,16 @@ class Agent:
             log.info("%s%s", "dry run: " if self._dry_run else "", plan.sentence)
 
     def _tell_problems(self, seen: Observation, was_asked: bool) -> None:
-        problems = list(self._observer.problems)
+        pods = ""
         if (
             isinstance(seen.pods, Unknown)
             and seen.contact.state is ContactState.REACHABLE
             and was_asked
         ):
-            problems.append(f"this node's pods are not known: {seen.pods.reason}")
-        self._problems.tell((*problems, *self._unsaved, *self.reporter.problems))
+            pods = f"this node's pods are not known: {seen.pods.reason}"
+        self._problems.tell_passing(pods, self._now().monotonic)
+        problems = (*self._observer.problems, *self._unsaved, *self.reporter.problems)
+        self._problems.tell(problems)
 
     def _remember(self, memory: Memory) -> None:
         kubelet = memory.contact_kubelet

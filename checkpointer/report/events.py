@@ -125,14 +125,14 @@ class Events:
         delay = FIRST_DELAY_SECONDS
         while (found := self._next()) is not None:
             try:
-                self._api.post(_path(found[1].body), found[1].body)
+                self._api.post(path_of(found[1].body), found[1].body)
             except Exception as error:  # whatever goes wrong here, the agent goes on
-                if _is_passing(error):
+                if is_passing(error):
                     self._wait(delay)
                     delay = min(2 * delay, DELAY_LIMIT_SECONDS)
                     continue
                 self._warn(found[1].body, error)
-                self._settle(*found, is_kept=_status(error) != _FORBIDDEN)
+                self._settle(*found, is_kept=status_of(error) != _FORBIDDEN)
             else:
                 self._settle(*found, is_kept=True)
             delay = FIRST_DELAY_SECONDS
@@ -164,7 +164,7 @@ class Events:
             self._changed.notify_all()
 
     def _warn(self, body: Mapping[str, Any], error: Exception) -> None:
-        status, namespace = _status(error), body["metadata"]["namespace"]
+        status, namespace = status_of(error), body["metadata"]["namespace"]
         if status == _CONFLICT:
             return  # it was posted before the agent could remember it
         if status == _FORBIDDEN:
@@ -213,7 +213,7 @@ def note(pod_name: str, verdict: Verdict) -> str:
         rest = f" (and {len(findings) - index} more, see: {command})"
         is_last = index == len(findings) - 1
         if len(longer.encode()) + (0 if is_last else len(rest.encode())) > NOTE_BYTES:
-            return _cut(longer if index == 0 else text, NOTE_BYTES - len(rest.encode())) + rest
+            return cut(longer if index == 0 else text, NOTE_BYTES - len(rest.encode())) + rest
         text = longer
     return text
 
@@ -223,7 +223,7 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.path}: {finding.reason}{cure}"
 
 
-def _cut(text: str, size: int) -> str:
+def cut(text: str, size: int) -> str:
     """Return the text in at most so many bytes of UTF-8."""
     content = text.encode()
     if len(content) <= size:
@@ -235,30 +235,38 @@ def _event(pod: Mapping[str, Any], verdict: Verdict, node_name: str, told: _Told
     metadata = pod["metadata"]
     name, namespace, uid = (str(metadata[key]) for key in ("name", "namespace", "uid"))
     reason, kind = _REASONS[verdict.outcome]
-    identity = hashlib.sha256(f"{uid}\0{told.gist}\0{told.count}".encode()).hexdigest()[:16]
-    stem = re.sub(r"[-.]+$", "", name[: _NAME_LENGTH - 1 - len(identity)])
+    regarding = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "namespace": namespace,
+        "name": name,
+        "uid": uid,
+    }
+    identity = f"{uid}\0{told.gist}\0{told.count}"
+    body = event_body(regarding, namespace, identity, datetime.now(UTC), node_name)
+    return {**body, "reason": reason, "type": kind, "note": note(name, verdict)}
+
+
+def event_body(
+    regarding: Mapping[str, Any], namespace: str, identity: str, when: datetime, node_name: str
+) -> dict[str, Any]:
+    """Return what all our Events have alike; the same identity makes the same name."""
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    stem = re.sub(r"[-.]+$", "", regarding["name"][: _NAME_LENGTH - 1 - len(digest)])
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{stem}.{identity}", "namespace": namespace},
-        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "metadata": {"name": f"{stem}.{digest}", "namespace": namespace},
+        "eventTime": when.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": CONTROLLER,
         "reportingInstance": f"pod-checkpointer-{node_name}"[:_INSTANCE_LENGTH],
         "action": "Checkpoint",
-        "reason": reason,
-        "type": kind,
-        "note": note(name, verdict),
-        "regarding": {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "namespace": namespace,
-            "name": name,
-            "uid": uid,
-        },
+        "regarding": dict(regarding),
     }
 
 
-def _path(body: Mapping[str, Any]) -> str:
+def path_of(body: Mapping[str, Any]) -> str:
+    """Return where an Event is created."""
     namespace = quote(body["metadata"]["namespace"], safe="")
     return f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
 
@@ -267,11 +275,13 @@ def _key(workload: Workload) -> str:
     return f"{workload.namespace}/{workload.kind}/{workload.name}"
 
 
-def _status(error: Exception) -> int | None:
+def status_of(error: Exception) -> int | None:
+    """Return the HTTP status that the API answered with, or None."""
     return error.status if isinstance(error, ApiError) else None
 
 
-def _is_passing(error: Exception) -> bool:
+def is_passing(error: Exception) -> bool:
+    """Tell whether the same request may succeed later."""
     if not isinstance(error, ApiError):
         return False
     return error.status is None or error.status in _PASSING or error.status >= 500

@@ -22,6 +22,7 @@ from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Plan
 from checkpointer.manifest.verdict import Verdict
+from checkpointer.report.announcer import Announcer
 from checkpointer.report.details import DetailsReader, StoreSize
 from checkpointer.report.events import Api, Events
 from checkpointer.report.happenings import Happening
@@ -73,6 +74,7 @@ class Reporter:
         self.verdicts = Verdicts()
         self.tally = Tally()
         self.events = Events(store, api, node_name)
+        self._announcer = Announcer(store, api, node_name)
         self.recorder = Recorder(self._happened)
         self.requests = SnapshotRequests()
         """Who waits for fresh snapshots: the loop takes them in its next cycle."""
@@ -142,6 +144,7 @@ class Reporter:
             self._http.close()
         if self._is_serving:
             self.recorder.stopped(read_clocks())
+        self._announcer.close()
         self.events.close(seconds)
 
     def status(self) -> Status:
@@ -163,7 +166,7 @@ class Reporter:
                     self.tally,
                     self.verdicts,
                     self._store_size.read(),
-                    self.events.waiting,
+                    self.events.waiting + self._announcer.waiting,
                 )
             )
         return self._metrics.exposition()
@@ -202,5 +205,7 @@ class Reporter:
     def _happened(self, happenings: list[Happening], now: Moment) -> None:
         if not self._is_serving:
             return
-        for happening in self._historian.write(happenings, now.monotonic):
+        numbered = self._historian.write(happenings, now.monotonic)
+        for happening in numbered:
             self.tally.happened(happening)
+        self._announcer.take(numbered)

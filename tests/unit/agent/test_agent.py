@@ -128,6 +128,7 @@ def test_once_ends_though_the_pods_are_refused(
     web: SimulatedNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An identity that may not list pods is told, not waited for."""
+    caplog.set_level(logging.INFO)
     pair = web.authority.client("system:node:other", "system:nodes")
     pem = web.kubeconfig.parent / "pki/kubelet-client-current.pem"
     pem.write_bytes(pair.certificate + pair.key)
