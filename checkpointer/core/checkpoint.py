@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from checkpointer.core.hold import Hold
 from checkpointer.core.workload import Workload
 
 
@@ -84,6 +85,8 @@ class Checkpoint:
     record: Record = Record()
     problems: tuple[str, ...] = ()
     """What was skipped and why, one sentence each."""
+    hold: Hold | None = None
+    """What an operator wants of it by hand; in force or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Record
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hand_over import informed, is_under_way, time_left
+from checkpointer.core.held import held
+from checkpointer.core.hold import has_hold, hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import Occupancy, is_current, occupancies
@@ -55,7 +57,7 @@ def needs_runtime(
         return True
     if isinstance(checkpoints, Known) and any(c.record.hand_over.to for c in checkpoints.value):
         return True
-    return bool(manifests.value)
+    return has_hold(checkpoints) or bool(manifests.value)
 
 
 def decide(
@@ -110,11 +112,18 @@ def decide(
         if manifests is None:
             reason = seen.manifests.reason if isinstance(seen.manifests, Unknown) else ""
             step = Step(Standing("frozen", f"the manifest folder: {reason}"), track)
+        elif (
+            by_hand := held(
+                checkpoint, manifests.get(workload), occupancy, track, situation, now.wall
+            )
+        ) is not None:
+            step = by_hand
         elif (manifest := manifests.get(workload)) is not None:
             step = release(checkpoint, manifest, pods, occupancy, track, situation)
         else:
             step = activation(checkpoint, pods, occupancy, track, situation)
-        if manifests is not None and is_unwanted(track, seen.pods, situation):
+        is_held = hold_of(checkpoint, now.wall) is not None
+        if manifests is not None and not is_held and is_unwanted(track, seen.pods, situation):
             step = _farewell(checkpoint, manifests.get(workload), step, builder)
         builder.add(checkpoint, stored_record, step)
         if isinstance(step.action, Release) and step.record is not None:

@@ -70,7 +70,7 @@ class Standing:
     """Where one checkpoint stands after a decision: a word and what it waits for."""
 
     state: str
-    """`standby`, `waiting`, `frozen`, `active`, `handing over`, `unusable`."""
+    """`standby`, `waiting`, `frozen`, `active`, `handing over`, `held`, `unusable`."""
     waits_for: str = ""
 
 
@@ -100,6 +100,8 @@ class Track:
     """Restarts of the copy that count no more: from before this run of the agent, or outlived."""
     running_since: float | None = None
     """Since when the copy has been seen running without a break."""
+    released_at: float | None = None
+    """When its manifest was taken out by hand."""
     absent_seconds: float = 0.0
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checkpointer.core.checkpoint import Checkpoint, Record, Revision
+from checkpointer.core.hold import Hold
 from checkpointer.core.workload import Workload
 from checkpointer.store.digests import StoredRevision
 from checkpointer.store.errors import StoreError, printable
 from checkpointer.store.files import list_names, may_pass, read_file
 from checkpointer.store.layout import (
     CURRENT,
+    HOLD,
     PROVENANCE,
     RECORD,
     REVISIONS,
@@ -25,7 +27,7 @@ from checkpointer.store.layout import (
     workload_folder,
     workload_of_names,
 )
-from checkpointer.store.provenance import JSON_LIMIT, parse_record, parse_revision
+from checkpointer.store.provenance import JSON_LIMIT, parse_hold, parse_record, parse_revision
 from checkpointer.store.system_calls import SystemCalls
 
 _POINTER = re.compile(rb"([1-9][0-9]{0,17})\n")
@@ -57,7 +59,8 @@ def read_checkpoint(root: Path, folder: Path, calls: SystemCalls) -> WorkloadRea
     record = reader.record() if RECORD in names else Record()
     if not numbers and RECORD not in names:
         return WorkloadReading(None)
-    return reader.answer(workload, revisions, record)
+    hold = reader.hold() if HOLD in names else None
+    return reader.answer(workload, revisions, record, hold)
 
 
 def revision_numbers(folder: Path, calls: SystemCalls) -> list[int]:
@@ -101,14 +104,18 @@ class _Reader:
         self._may_pass |= may_pass
 
     def answer(
-        self, workload: Workload | None, revisions: tuple[Revision, ...], record: Record
+        self,
+        workload: Workload | None,
+        revisions: tuple[Revision, ...],
+        record: Record,
+        hold: Hold | None = None,
     ) -> WorkloadReading:
         """Return what was found of the workload that the folder's name or a file in it tells."""
         workload = workload or self._workload
         if workload is None:
             self.problem(f"{self._folder}: nothing readable tells which workload this is")
             return WorkloadReading(None, tuple(self._problems), self._may_pass)
-        checkpoint = Checkpoint(workload, revisions, record, tuple(self._problems))
+        checkpoint = Checkpoint(workload, revisions, record, tuple(self._problems), hold)
         return WorkloadReading(checkpoint, (), self._may_pass)
 
     def revisions(self, numbers: list[int]) -> tuple[Revision, ...]:
@@ -154,6 +161,24 @@ class _Reader:
         else:
             return record
         return Record()
+
+    def hold(self) -> Hold | None:
+        """Return what an operator wants of the workload: nothing when that cannot be read.
+
+        A damaged file must not keep a node dark; that it is damaged is among the problems.
+        """
+        path = self._folder / HOLD
+        try:
+            content = read_file(self._calls, str(path), JSON_LIMIT).content
+            workload, hold = parse_hold(content, str(path))
+            self._check_owner(workload, str(path))
+        except StoreError as error:
+            self.problem(f"the hold does not count: {error}")
+        except OSError as error:
+            self.problem(f"cannot read {path}: {error.strerror}", may_pass(error))
+        else:
+            return hold
+        return None
 
     def _check_owner(self, workload: Workload, shown: str) -> None:
         if workload_folder(self._root, workload) != self._folder:

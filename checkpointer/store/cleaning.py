@@ -14,7 +14,7 @@ from checkpointer.store.digests import StoredRevision
 from checkpointer.store.durable import REMOVED, Disk, is_temporary, store_errors
 from checkpointer.store.errors import DiskError, StoreError
 from checkpointer.store.files import list_names
-from checkpointer.store.layout import CURRENT, MATERIAL, RECORD, REVISIONS, STATE
+from checkpointer.store.layout import CURRENT, HOLD, MATERIAL, RECORD, REVISIONS, STATE
 
 
 def clean_store(disk: Disk, root: Path) -> tuple[str, ...]:
@@ -51,6 +51,7 @@ def remove_remains(disk: Disk, root: Path, folder: Path) -> None:
     """
     disk.remove_file(folder / CURRENT)
     disk.remove_file(folder / RECORD)
+    disk.remove_file(folder / HOLD)
     remove_temporaries(disk, root, folder)
     if disk.remove_empty_directory(folder):
         disk.remove_empty_directory(folder.parent)

@@ -2,6 +2,7 @@
 
     <root>/<namespace>/<workload>/current               number of the current revision
                                  /record.json           what is remembered of the workload
+                                 /hold.json             what an operator wants of it by hand
                                  /revisions/<n>/manifest.json provenance.json digests.json
                                                /material/<volume>/...
     <root>/.state/<name>.json                           small state of the node
@@ -21,6 +22,7 @@ from checkpointer.core.workload import Workload
 
 CURRENT = "current"
 RECORD = "record.json"
+HOLD = "hold.json"
 REVISIONS = "revisions"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"

@@ -14,6 +14,7 @@ from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar
 
 from checkpointer.core.checkpoint import HandOver, Record, Revision
+from checkpointer.core.hold import ACTIVE, RELEASED, Hold
 from checkpointer.core.workload import Workload
 from checkpointer.store.errors import StoreError
 
@@ -21,7 +22,7 @@ FORMAT = 1
 JSON_LIMIT = 16 << 20
 """Bytes of a JSON file of ours; the kubelet takes manifests of less than 10 MiB."""
 
-V = TypeVar("V", Revision, Record, HandOver, Workload)
+V = TypeVar("V", Revision, Record, HandOver, Hold, Workload)
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
@@ -70,6 +71,21 @@ def parse_record(content: bytes, shown: str) -> tuple[Workload, Record]:
     value = _current(parse_object(content, shown), shown)
     workload = _typed(Workload, value.get("workload"), f"{shown}: workload")
     return workload, _typed(Record, value.get("record"), f"{shown}: record")
+
+
+def hold_json(workload: Workload, hold: Hold) -> bytes:
+    """Return hold.json."""
+    return canonical({"format": FORMAT, "workload": asdict(workload), "hold": asdict(hold)})
+
+
+def parse_hold(content: bytes, shown: str) -> tuple[Workload, Hold]:
+    """Return what hold.json says. Raises StoreError naming file and key."""
+    value = _current(parse_object(content, shown), shown)
+    workload = _typed(Workload, value.get("workload"), f"{shown}: workload")
+    hold = _typed(Hold, value.get("hold"), f"{shown}: hold")
+    if hold.wanted not in (ACTIVE, RELEASED):
+        raise StoreError(f"{shown}: hold.wanted is neither {ACTIVE} nor {RELEASED}")
+    return workload, hold
 
 
 def _current(value: dict[str, Any], shown: str) -> dict[str, Any]:

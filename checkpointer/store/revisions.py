@@ -15,6 +15,7 @@ from typing import Any
 
 from checkpointer.core.checkpoint import Record, Revision
 from checkpointer.core.facts import Fact
+from checkpointer.core.hold import Hold
 from checkpointer.core.workload import Workload
 from checkpointer.store import layout
 from checkpointer.store.checkpoints import read_checkpoint, read_pointer, revision_numbers
@@ -25,7 +26,13 @@ from checkpointer.store.digests import StoredRevision
 from checkpointer.store.durable import Disk, store_errors, temporary_name
 from checkpointer.store.errors import DiskError, StoreError
 from checkpointer.store.material import RenderedVolume
-from checkpointer.store.provenance import canonical, parse_object, record_json, revision_json
+from checkpointer.store.provenance import (
+    canonical,
+    hold_json,
+    parse_object,
+    record_json,
+    revision_json,
+)
 from checkpointer.store.safety import check_folder
 from checkpointer.store.staging import check_volumes, stage, writable
 from checkpointer.store.state import read_state, write_state
@@ -207,6 +214,22 @@ class Store:
             raise
         self._contents.replace_record(workload, record)
         return written
+
+    def write_hold(self, workload: Workload, hold: Hold | None) -> bool:
+        """Keep what an operator wants of a stored workload, or lift it; tell if anything changed.
+
+        The one write that needs no instance lock: nobody else writes this file. Raises StoreError.
+        """
+        folder = layout.workload_folder(self.root, workload)
+        if not folder.is_dir():
+            raise StoreError(f"{workload}: nothing is stored of it in {self.root}")
+        self.prepare()
+        try:
+            if hold is None:
+                return self._disk.remove_file(folder / layout.HOLD)
+            return self._disk.write_file(folder / layout.HOLD, hold_json(workload, hold))
+        finally:
+            self.invalidate(workload)
 
     def prune(self, workload: Workload, keep: Collection[int]) -> tuple[int, ...]:
         """Remove all revisions but these and the one that serves; return the numbers of those gone.

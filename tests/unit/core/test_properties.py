@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, HandOver, Record, Revision
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.hold import Hold
 from checkpointer.core.observation import KubeletRun
 from checkpointer.core.occupancy import SOURCE_ANNOTATION, WORKLOAD_LABEL
 from checkpointer.core.plan import Activate, Attempt, Kill, Memory, Plan, Release, Remove, Track
@@ -30,6 +31,7 @@ from tests.unit.core.builders import (
     PARENT_RUNS,
     PROXY,
     RULES,
+    WALL_AT_BOOT,
     Node,
     both,
     checkpoint,
@@ -135,6 +137,16 @@ RECORDS = st.builds(
         refused_signature=st.sampled_from(["", "s1"]),
     ),
 )
+HOLDS = st.builds(
+    Hold,
+    st.sampled_from(["active", "released"]),
+    since=st.just(0.0),
+    by=WORDS,
+    reason=WORDS,
+    until=st.sampled_from([0.0, 1.0, WALL_AT_BOOT + NOW + 60.0]),
+    revision=st.integers(0, 4),
+    force=st.booleans(),
+)
 CHECKPOINTS = st.lists(
     st.builds(
         Checkpoint,
@@ -143,6 +155,7 @@ CHECKPOINTS = st.lists(
         .map(lambda found: sorted(found, key=lambda r: -r.number))
         .map(tuple),
         RECORDS,
+        hold=st.one_of(st.none(), st.none(), HOLDS),
     ),
     max_size=3,
     unique_by=lambda c: c.workload,
@@ -247,6 +260,7 @@ def test_a_decision_never_raises_and_can_always_be_told(node: Node) -> None:
             "active",
             "unusable",
             "handing over",
+            "held",
         }
 
 
@@ -263,13 +277,15 @@ def test_nothing_is_activated_unless_the_api_is_gone_and_the_runtime_was_asked(n
         for c in values(node.checkpoints)
         if c.record.hand_over.to and c.record.hand_over.boot_id == "boot-1"  # type: ignore[attr-defined]
     }
+    held = {c.workload for c in values(node.checkpoints) if c.hold}  # type: ignore[attr-defined]
     for action in plan.actions:
         if isinstance(action, Activate):
+            assert isinstance(node.runtime, Known)
+            assert isinstance(node.manifests, Known)
+        if isinstance(action, Activate) and action.workload not in held:
             came_back = action.workload in handing and node.contact.state is ContactState.REACHABLE
             assert came_back or node.contact.state is ContactState.LOST
             assert came_back or not node.contact.is_answering
-            assert isinstance(node.runtime, Known)
-            assert isinstance(node.manifests, Known)
 
 
 @MANY
@@ -316,8 +332,10 @@ def test_a_denied_api_activates_and_removes_nothing(node: Node) -> None:
     """And releases only for a parent whose sandbox the kubelet has made."""
     denied = replace(node.contact, state=ContactState.DENIED, is_answering=False)
     plan = node.but(contact=denied).decide()
-    assert not [a for a in plan.actions if isinstance(a, Activate | Remove)]
-    released = [a for a in plan.actions if isinstance(a, Release)]
+    held = {c.workload for c in values(node.checkpoints) if c.hold}  # type: ignore[attr-defined]
+    actions = [a for a in plan.actions if a.workload not in held]
+    assert not [a for a in actions if isinstance(a, Activate | Remove)]
+    released = [a for a in actions if isinstance(a, Release)]
     assert all("sandbox" in release.reason for release in released)
 
 

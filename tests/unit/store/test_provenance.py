@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpointer.core.checkpoint import HandOver, Record, Revision
+from checkpointer.core.hold import ACTIVE, RELEASED, Hold
 from checkpointer.core.workload import Workload
 from checkpointer.store.errors import StoreError
 from checkpointer.store.provenance import (
     _READERS,
     canonical,
+    hold_json,
+    parse_hold,
     parse_record,
     parse_revision,
     record_json,
@@ -48,7 +51,7 @@ def values(cls):
     return st.builds(cls, **{field.name: OF_TYPE[field.type] for field in fields(cls)})
 
 
-@pytest.mark.parametrize("cls", [Revision, Record, HandOver, Workload])
+@pytest.mark.parametrize("cls", [Revision, Record, HandOver, Hold, Workload])
 def test_every_field_has_a_reader(cls):
     """A field that is added to what is stored can be read back."""
     assert {field.type for field in fields(cls)} <= set(_READERS)
@@ -67,6 +70,15 @@ def test_revision_comes_back(workload, revision):
 def test_record_comes_back(workload, record):
     """Writing and reading are inverse."""
     assert parse_record(record_json(workload, record), "f") == (workload, record)
+
+
+@given(values(Workload), values(Hold), st.sampled_from([ACTIVE, RELEASED]))
+def test_hold_comes_back(workload, hold, wanted):
+    """Writing and reading are inverse; what it may want is one of two things."""
+    hold = replace(hold, wanted=wanted)
+    assert parse_hold(hold_json(workload, hold), "f") == (workload, hold)
+    with pytest.raises(StoreError, match=r"^f: hold\.wanted is neither active nor released$"):
+        parse_hold(hold_json(workload, replace(hold, wanted="gone")), "f")
 
 
 @given(values(Record), st.sampled_from([field.name for field in fields(Record)]), JSON)

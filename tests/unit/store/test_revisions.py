@@ -13,6 +13,7 @@ import pytest
 
 from checkpointer.core.checkpoint import Checkpoint, Record
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.hold import RELEASED, Hold
 from checkpointer.core.workload import Workload
 from checkpointer.store.contents import Stored
 from checkpointer.store.errors import MaterialError, StoreError, UnsafePathError
@@ -322,6 +323,61 @@ def test_record_of_another_workload_is_a_problem(store, volumes, kit):
     (found,) = [c for c in contents(store).checkpoints if c.workload == kit.workload]
     assert found.record == Record()
     assert "is that of kube-system/deployment/kube-scheduler" in found.problems[0]
+
+
+HOLD = Hold(RELEASED, 12.5, "alice (uid 0)", "a drill")
+
+
+def test_hold_comes_back_until_it_is_lifted(store, volumes, kit):
+    """From disk, and to a reader that is told of the change; an equal one costs no write."""
+    store.add(kit.new_revision(volumes))
+    assert checkpoint(store).hold is None
+    assert store.write_hold(kit.workload, HOLD) is True
+    assert store.write_hold(kit.workload, HOLD) is False
+    assert checkpoint(store).hold == checkpoint(Store(store.root)).hold == HOLD
+    assert (folder_of(store) / "hold.json").stat().st_mode & 0o777 == 0o600
+    store.write_record(kit.workload, Record(issue=9))
+    assert checkpoint(store).hold == HOLD
+    assert store.write_hold(kit.workload, None) is True
+    assert store.write_hold(kit.workload, None) is False
+    assert checkpoint(store).hold is None
+
+
+def test_hold_of_what_is_not_stored_is_refused(store, kit):
+    """A mistyped name must not look as if it were held."""
+    with pytest.raises(StoreError, match="nothing is stored of it"):
+        store.write_hold(kit.workload, HOLD)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"format":1,"workload":{}}'])
+def test_damaged_hold_is_a_problem_and_does_not_count(store, volumes, kit, content):
+    """A node must not stay dark for a damaged file."""
+    store.add(kit.new_revision(volumes))
+    (folder_of(store) / "hold.json").write_bytes(content)
+    found = checkpoint(store)
+    assert found.hold is None
+    assert [r.number for r in found.revisions] == [1]
+    assert found.problems[0].startswith("the hold does not count: ")
+
+
+def test_hold_of_another_workload_does_not_count(store, volumes, kit):
+    """A copied file holds nothing."""
+    store.add(kit.new_revision(volumes))
+    store.write_record(OTHER, Record(issue=5))
+    store.write_hold(OTHER, HOLD)
+    other = store.root / "kube-system/deployment.kube-scheduler/hold.json"
+    other.replace(folder_of(store) / "hold.json")
+    (found,) = [c for c in contents(store).checkpoints if c.workload == kit.workload]
+    assert found.hold is None
+    assert "is that of kube-system/deployment/kube-scheduler" in found.problems[0]
+
+
+def test_hold_goes_with_its_workload(store, volumes, kit):
+    """Nothing is left that a later checkpoint of that name would be held by."""
+    store.add(kit.new_revision(volumes))
+    store.write_hold(kit.workload, HOLD)
+    assert store.remove(kit.workload) is True
+    assert not folder_of(store).exists()
 
 
 def test_prune_keeps_what_it_is_told_and_the_one_that_serves(store, volumes, kit):

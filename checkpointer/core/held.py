@@ -1,0 +1,154 @@
+"""The decision on a checkpoint that an operator holds: see `core.hold`.
+
+While it is held active it is kept up like any active checkpoint; only its parent's return does
+not release it. While it is held released nothing activates it, whatever contact is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from checkpointer.core.activation import choose_revision
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, HandOver, Revision
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.hold import ACTIVE, Hold, hold_of
+from checkpointer.core.occupancy import Occupancy
+from checkpointer.core.plan import Activate, Kill, Release, Standing, Track
+from checkpointer.core.release import release
+from checkpointer.core.situation import Situation, Step
+
+HELD = "held"
+
+KILL_AFTER_SECONDS = 30.0
+"""How long the kubelet may take to stop a copy whose manifest was taken out by hand. One that has
+not reached the API since it started never does (kubelet-facts.md 4.2)."""
+
+LOOK_AGAIN_SECONDS = 1.0
+
+
+def held(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest | None,
+    occupancy: Fact[Occupancy],
+    track: Track,
+    situation: Situation,
+    wall: float,
+) -> Step | None:
+    """Decide on a checkpoint that is held now; None when it is not.
+
+    `wall` is the time of the node's clock: a hold lifts itself by that.
+    """
+    hold = hold_of(checkpoint, wall)
+    if hold is None:
+        return None
+    if hold.wanted == ACTIVE:
+        if manifest is None:
+            step = _activate(checkpoint, hold, occupancy, track, situation)
+        else:
+            step = _keep(checkpoint, manifest, occupancy, track, situation)
+    else:
+        step = _take_out(checkpoint, manifest, occupancy, track, situation)
+    wakes = [step.wake_in] if step.wake_in is not None else []
+    if hold.until:
+        wakes.append(max(0.0, hold.until - wall))
+    standing = Standing(HELD, step.standing.waits_for or _told(hold))
+    return replace(step, standing=standing, wake_in=min(wakes, default=None))
+
+
+def _told(hold: Hold) -> str:
+    reason = f": {hold.reason}" if hold.reason else ""
+    return f"its hold to be lifted ({hold.wanted} by hand, {hold.by}{reason})"
+
+
+def _activate(
+    checkpoint: Checkpoint,
+    hold: Hold,
+    occupancy: Fact[Occupancy],
+    track: Track,
+    situation: Situation,
+) -> Step:
+    revision = _revision_of(checkpoint, hold)
+    if revision is None:
+        return Step(Standing(HELD, _nothing_to_activate(hold)), track)
+    if isinstance(occupancy, Unknown):
+        waiting = Standing(HELD, f"the runtime: {occupancy.reason}")
+        return Step(waiting, track, wake_in=LOOK_AGAIN_SECONDS)
+    if occupancy.value.is_running and not hold.force:
+        waiting = Standing(HELD, "what runs of it to end: it is held active")
+        return Step(waiting, track, wake_in=LOOK_AGAIN_SECONDS)
+    action = Activate(
+        checkpoint.workload,
+        revision.number,
+        checkpoint.record.issue + 1,
+        f"by hand, {hold.by}" + (f": {hold.reason}" if hold.reason else ""),
+    )
+    track = replace(
+        track,
+        activated_at=situation.now,
+        confirmed_at=None,
+        issues=0,
+        excused_attempts=0,
+        running_since=None,
+        released_at=None,
+        down_since=None,
+    )
+    waiting = Standing(HELD, "the kubelet to start it")
+    return Step(waiting, track, action, LOOK_AGAIN_SECONDS)
+
+
+def _keep(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    occupancy: Fact[Occupancy],
+    track: Track,
+    situation: Situation,
+) -> Step:
+    """Keep it up as `release` does for one whose parent shows no sign of life."""
+    alone = occupancy
+    if isinstance(occupancy, Known):
+        alone = Known(replace(occupancy.value, parent_sandboxes=(), parent_running=()))
+    step = release(checkpoint, manifest, Unknown("it is held active"), alone, track, situation)
+    if isinstance(occupancy, Known) and occupancy.value.copy_running:
+        return replace(step, standing=Standing(HELD))
+    return replace(step, wake_in=min(step.wake_in or LOOK_AGAIN_SECONDS, LOOK_AGAIN_SECONDS))
+
+
+def _take_out(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest | None,
+    occupancy: Fact[Occupancy],
+    track: Track,
+    situation: Situation,
+) -> Step:
+    """Take the manifest out; the kubelet stops the copy in its own way, or else it is killed."""
+    now = situation.now
+    if manifest is not None:
+        action = Release(checkpoint.workload, manifest.file_name, "by hand")
+        track = replace(track, released_at=now, down_since=None)
+        waiting = Standing(HELD, "the released copy to end")
+        record = replace(checkpoint.record, failed=(), hand_over=HandOver())
+        return Step(waiting, track, action, LOOK_AGAIN_SECONDS, record=record)
+    if isinstance(occupancy, Unknown) or not occupancy.value.copy_running:
+        if isinstance(occupancy, Known):
+            track = replace(track, released_at=None, down_since=None)
+        return Step(Standing(HELD), track)
+    track = replace(track, released_at=now if track.released_at is None else track.released_at)
+    waiting = Standing(HELD, "the released copy to end")
+    assert track.released_at is not None  # noqa: S101 - for the type checker
+    left = track.released_at + KILL_AFTER_SECONDS - now
+    if left > 0:
+        return Step(waiting, track, wake_in=min(left, LOOK_AGAIN_SECONDS))
+    kill = Kill(checkpoint.workload, tuple(c.id for c in occupancy.value.copy_running))
+    return Step(waiting, track, kill, LOOK_AGAIN_SECONDS)
+
+
+def _revision_of(checkpoint: Checkpoint, hold: Hold) -> Revision | None:
+    if not hold.revision:
+        return choose_revision(checkpoint)
+    return next((r for r in checkpoint.revisions if r.number == hold.revision), None)
+
+
+def _nothing_to_activate(hold: Hold) -> str:
+    if hold.revision:
+        return f"revision {hold.revision}, which is not stored or does not verify"
+    return "a revision that verifies: none does"
