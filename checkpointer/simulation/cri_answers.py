@@ -111,6 +111,7 @@ def container_status(container: ContainerRecord) -> Any:
             cri.Mount(container_path=inside, host_path=outside)
             for inside, outside in config.mounts.items()
         ],
+        log_path=config.log_path,
     )
 
 

@@ -101,7 +101,9 @@ class CriServer:
             "ImageStatus": _unary(self._image_status, cri.ImageStatusRequest),
             "ListImages": _unary(self._list_images, cri.ListImagesRequest),
         }
-        return grpc.method_handlers_generic_handler("runtime.v1.ImageService", handlers)
+        return grpc.method_handlers_generic_handler(
+            "runtime.v1.ImageService", {name: self._guarded(h) for name, h in handlers.items()}
+        )
 
     def _guarded(self, handler: Any) -> Any:
         """Let a unary call hang if told so, and word "not found" as containerd does."""

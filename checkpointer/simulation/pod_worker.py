@@ -250,9 +250,16 @@ class PodWorker:
             mounts=volumes.mounts(container, self._mounted),
             environment=variables,
             command=(*(container.get("command") or ()), *(container.get("args") or ())),
+            log_path=str(self._log_folder / name / f"{attempt}.log"),
         )
         self.waiting.pop(name, None)
         runtime.start_container(runtime.create_container(sandbox.id, config).id)
+
+    @property
+    def _log_folder(self) -> Path:
+        metadata = self.pod["metadata"]
+        name = f"{metadata['namespace']}_{metadata['name']}_{self.uid}"
+        return self.around.folder.parent / "pod-logs" / name
 
     def _pull(self, container: Object) -> None:
         """Have the image on the node, as imagePullPolicy says."""

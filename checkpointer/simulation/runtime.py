@@ -16,6 +16,7 @@ from pathlib import Path
 
 from checkpointer.core.runtime import ContainerState
 from checkpointer.simulation.alarms import Alarms
+from checkpointer.simulation.container_logs import write_line
 from checkpointer.simulation.programs import Program, Programs, host_path
 from checkpointer.simulation.runtime_records import (
     KILLED,
@@ -131,6 +132,7 @@ class Runtime:
             can_run = self._gets_ports(container, program) and has_files(container, program)
             started = replace(container, state=ContainerState.RUNNING, started_at=time.time_ns())
             self._containers[container_id] = started
+        write_line(started, " ".join(("started", *started.config.command)))
         self._tell(Event.STARTED, started)
         if not can_run:
             self._end(container_id, 1)
@@ -231,6 +233,8 @@ class Runtime:
             )
             self._containers[container_id] = ended
             self._ended.notify_all()
+        if exit_code != KILLED:
+            write_line(ended, f"exit {exit_code}")
         self._tell(Event.STOPPED, ended)
 
     def _tell(self, event: Event, container: ContainerRecord) -> None:

@@ -48,6 +48,7 @@ class ContainerConfig:
     """Host paths by the path inside the container."""
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    log_path: str = ""
 
     @property
     def shares_ports(self) -> bool:
