@@ -10,6 +10,11 @@ from checkpointer import __version__
 
 COMMANDS = {
     "run": "keep this node's checkpoints (the agent)",
+    "list": "list what is stored on this node",
+    "show": "show what is stored of one workload",
+    "diff": "tell what differs between what is stored and what runs",
+    "verify": "tell whether what is stored would bring this node back",
+    "gc": "remove what nothing needs any more",
     "explain": "say what would become of a pod, and why",
     "demo": "show the whole story on a simulated node; needs no cluster",
 }

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(parser: argparse._ActionsContainer) -> None:
     """Declare the options by which every command finds the configuration."""
     parser.add_argument(
         "--config",

@@ -94,6 +94,10 @@ class StoredRevision:
         path = self.folder / MATERIAL / name
         return read_rendered(path, plugin, name, tokens, size_limit=STORED_LIMIT, calls=self._calls)
 
+    def volumes(self) -> tuple[RenderedVolume, ...]:
+        """Read all stored volumes back, by name. Raises MaterialError, StoreError."""
+        return tuple(self.volume(name) for name in sorted(self._volumes()))
+
     def token_volumes(self) -> tuple[str, ...]:
         """Return the names of the volumes that hold a token. Raises StoreError."""
         return tuple(

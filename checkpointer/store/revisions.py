@@ -167,6 +167,10 @@ class Store:
         """Return the folder that holds a revision's volumes, each by its name."""
         return layout.revision_folder(self.root, workload, number) / layout.MATERIAL
 
+    def volumes(self, workload: Workload, number: int) -> tuple[RenderedVolume, ...]:
+        """Return a revision's material, by the volumes' names. Raises DiskError."""
+        return self._revision(workload, number).volumes()
+
     def token_volumes(self, workload: Workload, number: int) -> tuple[str, ...]:
         """Return the names of a revision's volumes that hold service-account tokens."""
         return self._revision(workload, number).token_volumes()

@@ -1,0 +1,63 @@
+"""What every command on the node has in common: its configuration, its errors, its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable
+
+from checkpointer.cli.run import add_config_arguments, read_config
+from checkpointer.config import Config, ConfigError
+from checkpointer.errors import CheckpointerError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_NO, EXIT_UNDER_WAY = 1, 2, 3, 4
+EXIT_INTERRUPTED = 130
+
+Body = Callable[[argparse.Namespace, Config], int]
+
+
+class UsageError(CheckpointerError):
+    """The command line is wrong; the message says what was expected."""
+
+
+class RefusedError(CheckpointerError):
+    """It would hurt, so it was not done; the message says why, and what to do instead."""
+
+
+def describe(parser: argparse.ArgumentParser, about: str, statuses: dict[int, str]) -> None:
+    """Give a command its text and its exit statuses, and the options of the configuration."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = about
+    told = {**statuses, EXIT_USAGE: "wrong usage or configuration"}
+    told.setdefault(EXIT_FAILED, "it failed; the message says why, and what to do")
+    lines = "\n".join(f"  {status:<3} {told[status]}" for status in sorted(told))
+    parser.epilog = f"exit status:\n{lines}"
+    add_config_arguments(parser.add_argument_group("configuration"))
+
+
+def carry_out(body: Body, arguments: argparse.Namespace) -> int:
+    """Run a command with the configuration that its options lead to; return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        config = read_config(arguments)
+    except OSError as error:
+        return _tell(f"{error.filename}: {error.strerror}", EXIT_USAGE)
+    except (ConfigError, UnicodeDecodeError) as error:
+        return _tell(str(error), EXIT_USAGE)
+    try:
+        return body(arguments, config)
+    except (UsageError, ConfigError) as error:
+        return _tell(str(error), EXIT_USAGE)
+    except RefusedError as error:
+        return _tell(str(error), EXIT_NO)
+    except CheckpointerError as error:
+        return _tell(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _tell(message: str, status: int) -> int:
+    print(f"checkpointer: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,209 @@
+"""What commands print: tables for people, JSON and YAML for programs, names for shells.
+
+On a terminal a table has colours and the terminal's width; in a pipe it is plain, one line a row.
+No text from outside can move the cursor or forge a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from checkpointer.store.errors import printable
+
+FORMS = ("table", "wide", "json", "yaml", "name")
+
+_GAP = "   "
+_STYLES = {
+    "green": ("ok", "standby", "reachable", "present", "running", "yes", "parent", "restarted"),
+    "cyan": ("active", "copy", "held"),
+    "yellow": ("waiting", "frozen", "suspect", "unknown", "both", "soon", "warning", "interrupted"),
+    "red": ("lost", "denied", "unusable", "failed", "missing", "refused", "nothing", "expired"),
+}
+_STYLE_OF = {word: style for style, words in _STYLES.items() for word in words}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's title; a wide one is left out of the form `table`."""
+
+    title: str
+    is_wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of texts, one for each column, the wide ones included."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def table(titles: str, rows: Iterable[Sequence[str]], wide: str = "") -> Table:
+    """Return a table of columns by their titles, `wide` the last ones; a space parts titles."""
+    columns = (
+        *(Column(title) for title in titles.split()),
+        *(Column(title, is_wide=True) for title in wide.split()),
+    )
+    return Table(columns, tuple(tuple(row) for row in rows))
+
+
+def add_output_argument(
+    parser: argparse.ArgumentParser, forms: tuple[str, ...] = FORMS, default: str = "table"
+) -> None:
+    """Declare `-o`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=forms,
+        default=default,
+        help=f"how to print it (default: {default})",
+    )
+
+
+def print_found(
+    form: str, document: Any, names: Iterable[str], *tables: Table, empty: str = ""
+) -> None:
+    """Print one thing in the form that was asked for; `empty` in place of tables without rows."""
+    if form in ("json", "yaml"):
+        print_document(form, document)
+    elif form == "name":
+        write("".join(f"{printable(name)}\n" for name in names))
+    elif not any(one.rows for one in tables):
+        note(empty)
+    else:
+        for one in tables:
+            print_table(one, is_wide=form == "wide")
+
+
+def print_document(form: str, document: Any) -> None:
+    """Print JSON's kinds of values as `json` or `yaml`."""
+    if form == "json":
+        write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        return
+    from checkpointer.cli.documents import as_yaml
+
+    write(as_yaml(document))
+
+
+def print_table(found: Table, is_wide: bool = False) -> None:
+    """Print a table; nothing when it has no rows."""
+    shown = [i for i, column in enumerate(found.columns) if is_wide or not column.is_wide]
+    titles = [found.columns[i].title for i in shown]
+    rows = [[printable(row[i]) for i in shown] for row in found.rows]
+    if not rows:
+        return
+    write(_coloured(titles, rows) if sys.stdout.isatty() else _plain(titles, rows))
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print lines of a word and what it says; those that say nothing are left out."""
+    told = [(word, printable(text)) for word, text in facts if text]
+    if not told:
+        return
+    width = max(len(word) for word, _ in told) + len(_GAP)
+    if not sys.stdout.isatty():
+        write("".join(f"{word:<{width}}{text}\n" for word, text in told))
+        return
+    from rich.text import Text
+
+    lines = (Text.assemble((f"{word:<{width}}", "bold"), _styled(text)) for word, text in told)
+    write(_with_rich(*lines))
+
+
+def write(text: str) -> None:
+    """Write to standard output; a reader that has left is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def note(text: str) -> None:
+    """Say something besides the result, on standard error."""
+    if text:
+        print(printable(text), file=sys.stderr)
+
+
+def age(seconds: float | None) -> str:
+    """Return how long ago something was, in the one or two units that matter, as kubectl does."""
+    if seconds is None:
+        return "-"
+    left = max(0, int(seconds))
+    if left < 120:
+        return f"{left}s"
+    for unit, size, smaller, small in (("m", 60, "s", 1), ("h", 3600, "m", 60)):
+        count = left // size
+        if count < 10:
+            rest = left % size // small
+            return f"{count}{unit}{rest}{smaller}" if rest else f"{count}{unit}"
+        if count < {"m": 180, "h": 48}[unit]:
+            return f"{count}{unit}"
+    return f"{left // 86400}d"
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes in the unit that fits."""
+    if count is None:
+        return "-"
+    if count < 1024:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024 or unit == "GiB":
+            break
+    return f"{amount:.1f} {unit}"
+
+
+def _plain(titles: list[str], rows: list[list[str]]) -> str:
+    lines = [titles, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    return "".join(
+        _GAP.join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        + "\n"
+        for line in lines
+    )
+
+
+def _coloured(titles: list[str], rows: list[list[str]]) -> str:
+    from rich.table import Table as RichTable
+
+    found = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    for index, title in enumerate(titles):
+        found.add_column(title, overflow="fold", no_wrap=index == 0)
+    for row in rows:
+        found.add_row(*(_styled(cell) for cell in row))
+    return _with_rich(found)
+
+
+def _styled(text: str) -> Any:
+    from rich.text import Text
+
+    word = text.split(":", 1)[0].split(" ", 1)[0].rstrip(",;")
+    return Text(text, style=_STYLE_OF.get(word, ""))
+
+
+def _with_rich(*found: Any) -> str:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.capture() as captured:  # printed by itself it would end at a broken pipe
+        for one in found:
+            console.print(one)
+    return captured.get()
+
+
+def seconds_since(stamp: str | None) -> float | None:
+    """Return how long ago an RFC 3339 time was, by this node's clock; negative if yet to come."""
+    if stamp is None:
+        return None
+    return time.time() - datetime.fromisoformat(stamp).timestamp()

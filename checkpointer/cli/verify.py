@@ -1,0 +1,184 @@
+"""`checkpointer verify`: would what is stored bring this node back?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from checkpointer.cli.command import EXIT_NO, carry_out, describe
+from checkpointer.cli.local_node import LocalNode
+from checkpointer.cli.output import add_output_argument, age, note, print_found, table
+from checkpointer.config import Config
+from checkpointer.core.checkpoint import Checkpoint, Revision
+from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.workload import Workload
+from checkpointer.manifest.acceptance import refusals
+from checkpointer.manifest.render import render
+from checkpointer.node.images import images_of
+from checkpointer.report.status import timestamp
+from checkpointer.store.errors import DiskError
+
+ABOUT = """Verify what is stored, without changing anything: each file against its digest, the
+manifest against the kubelet's own rules, each image in the runtime, each token's expiry. Without
+a workload: the revision of every checkpoint that would be activated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found of one revision; empty problems are good."""
+
+    workload: Workload
+    number: int
+    digests: tuple[str, ...] = ()
+    manifest: tuple[str, ...] = ()
+    absent_images: tuple[str, ...] = ()
+    unknown: str = ""
+    """Why the images could not be looked for."""
+    token_expiry: float | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Tell whether nothing was found wrong; what could not be told is not wrong."""
+        expired = self.token_expiry is not None and self.token_expiry <= time.time()
+        return not (self.digests or self.manifest or self.absent_images or expired)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `verify`."""
+    describe(
+        parser,
+        ABOUT,
+        {0: "all of it is good", EXIT_NO: "something is not; the table says what"},
+    )
+    parser.add_argument(
+        "workloads", nargs="*", metavar="WORKLOAD", help="[NAMESPACE/[KIND/]]NAME (default: all)"
+    )
+    parser.add_argument("--all-revisions", action="store_true", help="older ones too")
+    add_output_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify; return the exit status."""
+    return carry_out(_verify, arguments)
+
+
+def _verify(arguments: argparse.Namespace, config: Config) -> int:
+    node = LocalNode(config)
+    wanted = [node.checkpoint(name) for name in arguments.workloads] or node.checkpoints()
+    images = _Images(node)
+    found = [one for c in wanted for one in _checkpoint(images, c, arguments.all_revisions)]
+    problems = [f"{c.workload}: {problem}" for c in wanted for problem in c.problems]
+    print_found(
+        arguments.output,
+        [_document(one) for one in found],
+        [f"{one.workload}@{one.number}" for one in found],
+        table("WORKLOAD REVISION DIGESTS MANIFEST IMAGES TOKEN", map(_row, found)),
+        empty=f"no checkpoints in {node.store.root}",
+    )
+    for line in (*_reasons(found), *problems):
+        note(line)
+    is_good = not problems and all(one.is_good for one in found)
+    return 0 if is_good else EXIT_NO
+
+
+def _checkpoint(images: _Images, checkpoint: Checkpoint, is_all: bool) -> list[Verified]:
+    if not checkpoint.revisions:
+        return [Verified(checkpoint.workload, 0, checkpoint.problems or ("nothing is stored",))]
+    revisions = checkpoint.revisions if is_all else checkpoint.revisions[:1]
+    return [_revision(images, checkpoint.workload, revision) for revision in revisions]
+
+
+def _revision(images: _Images, workload: Workload, revision: Revision) -> Verified:
+    node, number = images.node, revision.number
+    try:
+        digests = node.store.verify(workload, number)
+        manifest = node.store.manifest(workload, number)
+        expiry = node.store.token_expiry(workload, number)
+    except DiskError as error:
+        return Verified(workload, number, (str(error),))
+    rendered = render(manifest, workload, node.name, revision.digest, number, 1)
+
+    findings = refusals(json.loads(rendered.content), node.name, len(rendered.content))
+    absent = images.absent(manifest)
+    return Verified(
+        workload,
+        number,
+        digests,
+        tuple(f"{finding.path}: {finding.reason}" for finding in findings),
+        absent,
+        images.unknown,
+        expiry,
+    )
+
+
+class _Images:
+    """Looks for images in the runtime; one that does not answer is asked once."""
+
+    def __init__(self, node: LocalNode) -> None:
+        self.node = node
+        self.unknown = "" if node.runtime else "no container runtime socket was found"
+        """Why it cannot be told any more."""
+
+    def absent(self, manifest: dict[str, Any]) -> tuple[str, ...]:
+        """Return the pod's images that the runtime positively does not have."""
+        absent: list[str] = []
+        for image in sorted(images_of(manifest, {})):
+            if self.unknown or self.node.runtime is None:
+                break
+            fact = self.node.runtime.has_image(image)
+            if isinstance(fact, Unknown):
+                self.unknown = fact.reason
+            elif fact == Known(None):
+                absent.append(image)
+        return tuple(absent)
+
+
+def _row(one: Verified) -> tuple[str, ...]:
+    images = "missing" if one.absent_images else "unknown" if one.unknown else "present"
+    return (
+        str(one.workload),
+        str(one.number or "-"),
+        "failed" if one.digests else "ok",
+        "refused" if one.manifest else "ok",
+        images,
+        _token(one.token_expiry),
+    )
+
+
+def _token(expiry: float | None) -> str:
+    if expiry is None:
+        return "-"
+    left = expiry - time.time()
+    return f"ok: {age(left)} left" if left > 0 else f"expired: {age(-left)} ago"
+
+
+def _reasons(found: list[Verified]) -> list[str]:
+    lines = []
+    for one in found:
+        shown = f"{one.workload} revision {one.number}"
+        lines += [f"{shown}: {problem}" for problem in one.digests]
+        lines += [f"{shown}: the kubelet would refuse it: {why}" for why in one.manifest]
+        lines += [
+            f"{shown}: the runtime does not have image {image}; load it (ctr -n k8s.io images "
+            "import, crictl pull) while a registry can be reached"
+            for image in one.absent_images
+        ]
+    if unknown := next((one.unknown for one in found if one.unknown), ""):
+        lines.append(f"images were not looked for: {unknown}")
+    return lines
+
+
+def _document(one: Verified) -> dict[str, Any]:
+    return {
+        "workload": str(one.workload),
+        "revision": one.number or None,
+        "good": one.is_good,
+        "digestProblems": list(one.digests),
+        "manifestRefusals": list(one.manifest),
+        "absentImages": list(one.absent_images),
+        "imagesUnknown": one.unknown or None,
+        "tokenExpiry": timestamp(one.token_expiry),
+    }
