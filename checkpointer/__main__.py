@@ -14,6 +14,8 @@ COMMANDS = {
     "show": "show what is stored of one workload",
     "diff": "tell what differs between what is stored and what runs",
     "verify": "tell whether what is stored would bring this node back",
+    "activate": "run a checkpoint by hand, and hold it active",
+    "release": "take a checkpoint out by hand, and hold it so",
     "gc": "remove what nothing needs any more",
     "explain": "say what would become of a pod, and why",
     "demo": "show the whole story on a simulated node; needs no cluster",

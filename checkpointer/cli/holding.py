@@ -1,0 +1,227 @@
+"""What `activate` and `release` share: writing the hold, and seeing to it that it is kept.
+
+The running agent is woken by the file and does the rest. When none runs, this process takes the
+instance lock for as long as it needs and does what the agent would do, by the same code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import pwd
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from checkpointer.cli.command import EXIT_UNDER_WAY, RefusedError, UsageError
+from checkpointer.cli.local_node import LocalNode, NodeError
+from checkpointer.cli.output import write
+from checkpointer.config import parse_duration
+from checkpointer.core.checkpoint import Checkpoint
+from checkpointer.core.facts import Known
+from checkpointer.core.hold import ACTIVE, Hold
+from checkpointer.core.occupancy import occupancy_of
+from checkpointer.core.workload import Workload
+from checkpointer.report.status import timestamp
+from checkpointer.store.lock import InstanceLock
+
+POLL_SECONDS = 0.2
+DEFAULT_TIMEOUT_SECONDS = 60.0
+
+
+def add_hold_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that both commands have."""
+    parser.add_argument("workload", metavar="WORKLOAD", help="[NAMESPACE/[KIND/]]NAME")
+    parser.add_argument(
+        "--lift", action="store_true", help="end the hold, whichever it is: the agent decides again"
+    )
+    parser.add_argument("--reason", default="", help="why, for whoever reads the status")
+    parser.add_argument(
+        "--for",
+        dest="duration",
+        type=duration,
+        metavar="DURATION",
+        help="the hold lifts itself after so long, such as 2h30m (default: never)",
+    )
+    parser.add_argument("--force", action="store_true", help="do it although it may hurt")
+    parser.add_argument(
+        "--timeout",
+        type=duration,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="DURATION",
+        help="how long to wait for it (default: 60s; 0 does not wait)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and change nothing"
+    )
+
+
+def duration(text: str) -> float:
+    """Return the seconds of `30s` or `2h`, for argparse."""
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: expected a duration such as 30s or 2h") from None
+
+
+def new_hold(arguments: argparse.Namespace, wanted: str, revision: int = 0) -> Hold:
+    """Return the hold that the command line asks for."""
+    if not arguments.reason.isprintable():
+        raise UsageError("--reason: expected one line of text")
+    now = time.time()
+    return Hold(
+        wanted,
+        since=now,
+        by=_who(),
+        reason=arguments.reason,
+        until=now + arguments.duration if arguments.duration else 0.0,
+        revision=revision,
+        force=arguments.force,
+    )
+
+
+def lift(node: LocalNode, checkpoint: Checkpoint, is_dry_run: bool) -> int:
+    """End a hold and say so; none is no error."""
+    workload, hold = checkpoint.workload, checkpoint.hold
+    if hold is None and not any("hold" in problem for problem in checkpoint.problems):
+        write(f"{workload}: nothing to lift, it is not held\n")
+        return 0
+    if is_dry_run:
+        write(f"{workload}: would lift its hold\n")
+        return 0
+    node.store.write_hold(workload, None)
+    decides = "the agent decides again" if node.is_agent_running() else "the agent will decide"
+    write(f"{workload}: no longer held{f' {hold.wanted}' if hold else ''}; {decides}\n")
+    return 0
+
+
+def hold_by_hand(
+    node: LocalNode,
+    checkpoint: Checkpoint,
+    hold: Hold,
+    foretold: str,
+    arguments: argparse.Namespace,
+) -> int:
+    """Write the hold and wait until it is so; return the exit status."""
+    workload = checkpoint.workload
+    until = f"until {timestamp(hold.until)}" if hold.until else "until it is lifted"
+    if arguments.dry_run:
+        write(f"{workload}: would {foretold} {until}\n")
+        return 0
+    lock = InstanceLock(node.config.lock_file)
+    is_alone = not node.is_agent_running() and lock.try_acquire()
+    try:
+        node.store.write_hold(workload, hold)
+        step = Alone(node, workload).step if is_alone else _nothing
+        is_done = _wait(lambda: is_kept(node, workload), step, arguments.timeout)
+    finally:
+        lock.release()
+    if is_done:
+        now = "its copy runs" if hold.wanted == ACTIVE else "no copy of it runs"
+        write(f"{workload}: held {hold.wanted} {until}; {now}\n")
+        return 0
+    expected = "its copy does not run yet" if hold.wanted == ACTIVE else "its copy still runs"
+    write(f"{workload}: held {hold.wanted} {until}; {expected}\n")
+    write("see `checkpointer status` for what it waits for\n")
+    return EXIT_UNDER_WAY
+
+
+def is_kept(node: LocalNode, workload: Workload) -> bool:
+    """Tell whether the workload is as its hold wants it; a runtime that cannot tell says no."""
+    running = node.running()
+    found = next((c for c in node.checkpoints() if c.workload == workload), None)
+    if found is None or found.hold is None:
+        raise RefusedError(f"{workload}: somebody has lifted the hold meanwhile")
+    if not isinstance(running, Known):
+        return False
+    is_up = bool(occupancy_of(found, running.value).copy_running)
+    is_active = node.active(workload) is not None
+    return (is_active and is_up) if found.hold.wanted == ACTIVE else not (is_active or is_up)
+
+
+class Alone:
+    """Does for one workload what the agent would do in each of its cycles."""
+
+    def __init__(self, node: LocalNode, workload: Workload) -> None:
+        from checkpointer.apply import Applier
+        from checkpointer.core.plan import Memory
+        from checkpointer.node.kubelet import Kubelet
+        from checkpointer.observe import Observer, PodReader
+        from checkpointer.settings import selection
+
+        self._node, self._workload = node, workload
+        kubelet = Kubelet(node.config.kubelet_directory)
+        reader = PodReader(selection(node.config.selection), kubelet)
+        self._observer = Observer(reader, kubelet, node.folder, node.store)
+        self._applier = Applier(node.store, node.folder, node.name)
+        self._observer.runtime = self._applier.runtime = node.needed_runtime()
+        self._memory = Memory()
+
+    def step(self) -> None:
+        """Observe, decide, apply. Raises NodeError when it could not be carried out."""
+        from checkpointer.core.contact import Contact, ContactState
+        from checkpointer.core.decide import decide
+        from checkpointer.core.facts import Unknown
+        from checkpointer.core.moment import Moment
+
+        now = Moment("", time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+        contact = Contact(ContactState.SUSPECT, now.monotonic, "the agent is not running")
+        pods = Unknown("the agent is not running")
+        seen = self._observer.observe(contact, pods, now, ask_runtime=True)
+        plan = decide(seen, self._memory, self._node.config.timing, frozenset(), now)
+        self._memory = plan.memory
+        mine = replace(
+            plan,
+            actions=tuple(a for a in plan.actions if a.workload == self._workload),
+            records={w: r for w, r in plan.records.items() if w == self._workload},
+        )
+        with _Errors() as errors:
+            is_done = self._applier.apply(mine, seen, pods, now)
+        if not is_done and errors.messages:
+            raise NodeError(errors.messages[0])
+
+
+class _Errors(logging.Handler):
+    """Keeps what is logged as an error, and nothing from reaching standard error by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            self.messages.append(record.getMessage())
+
+    def __enter__(self) -> _Errors:
+        logging.getLogger("checkpointer").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("checkpointer").removeHandler(self)
+
+
+def _wait(is_done: Callable[[], bool], step: Callable[[], None], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while True:
+        step()
+        if is_done():
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(POLL_SECONDS)
+
+
+def _nothing() -> None:
+    """Leave it to the agent."""
+
+
+def _who() -> str:
+    """Return who runs this, for people: whoever used sudo, else the user."""
+    user = os.geteuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        name = f"uid {user}"
+    sudo = os.environ.get("SUDO_USER", "")
+    return f"{sudo} as {name}" if sudo and sudo.isprintable() and sudo != name else name
