@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": "tell whether what is stored would bring this node back",
     "activate": "run a checkpoint by hand, and hold it active",
     "release": "take a checkpoint out by hand, and hold it so",
+    "restart": "restart a static pod, or another pod of this node",
     "logs": "print the log of a container of this node",
     "gc": "remove what nothing needs any more",
     "explain": "say what would become of a pod, and why",

@@ -18,6 +18,7 @@ from typing import Protocol
 from checkpointer.core.checkpoint import ActiveManifest
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import Workload
+from checkpointer.node.set_aside import original_name
 from checkpointer.store.durable import Disk, is_temporary
 from checkpointer.store.errors import CannotTellError, DiskError, ForeignFileError, StoreError
 from checkpointer.store.files import read_file
@@ -96,6 +97,7 @@ class ManifestFolder:
         try:
             for name in sorted(os.listdir(self.path)):
                 if name.startswith("."):
+                    problems += _set_aside(self.path, name)
                     continue
                 if not name.startswith(PREFIX):
                     foreign.append(name)
@@ -194,3 +196,13 @@ class ManifestFolder:
         return _Looked(
             ActiveManifest(name, mark.workload, mark.revision, mark.issue, mark.uid, written_at)
         )
+
+
+def _set_aside(folder: Path, name: str) -> list[str]:
+    original = original_name(name)
+    if original is None:
+        return []
+    return [
+        f"{folder / name} was set aside to restart its pod; if nobody is at it, finish with "
+        f"`checkpointer restart {original}`"
+    ]

@@ -162,10 +162,23 @@ class Disk:
 
     def rename_directory(self, source: Path, target: Path) -> None:
         """Rename a finished folder within its parent, durably; `target` must not exist."""
+        self.rename(source, target)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename a file within its folder, durably; `target` must not exist."""
         with store_errors(f"cannot rename {source} to {target.name}"):
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, "the target exists")
             self._rename(source, target)
+
+    def link_file(self, source: Path, target: Path) -> None:
+        """Give a file a second name in its folder, durably. Raises FileExistsError, OSError.
+
+        Unlike a rename it never replaces what somebody else has put there in the last moment.
+        """
+        self._changing(target.parent)
+        self.calls.link(str(source), str(target))
+        self._settle(target.parent)
 
     def swap_link(self, path: Path, target: str, owner: tuple[int, int] | None = None) -> bool:
         """Make `path` a symbolic link to `target` in one step; return whether it changed.

@@ -52,6 +52,10 @@ class SystemCalls:
         """Replace `target` by `source` in one step."""
         os.rename(source, target)
 
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name, unless that is taken; a symbolic link is not followed."""
+        os.link(source, target, follow_symlinks=False)
+
     def symlink(self, target: str, path: str) -> None:
         """Create a symbolic link."""
         os.symlink(target, path)
