@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 from checkpointer import __version__
@@ -21,12 +22,16 @@ COMMANDS = {
     "gc": "remove what nothing needs any more",
     "explain": "say what would become of a pod, and why",
     "demo": "show the whole story on a simulated node; needs no cluster",
+    "completion": "print what has a shell complete commands, options and names",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status (2: wrong usage or configuration)."""
     arguments = sys.argv[1:] if argv is None else argv
+    is_completing = "_ARGCOMPLETE" in os.environ
+    if is_completing:
+        arguments = os.environ.get("COMP_LINE", "").split()[1:]
     parser = argparse.ArgumentParser(
         prog="checkpointer",
         description="Brings a Kubernetes node's pods back when it restarts without an API server.",
@@ -40,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(f"checkpointer.cli.{name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
+    if is_completing:
+        from checkpointer.cli.completing import answer
+
+        answer(parser)
     parsed = parser.parse_args(arguments)
     return int(parsed.run(parsed))
 
