@@ -11,6 +11,7 @@ from checkpointer import __version__
 
 COMMANDS = {
     "run": "keep this node's checkpoints (the agent)",
+    "status": "tell how this node stands",
     "list": "list what is stored on this node",
     "show": "show what is stored of one workload",
     "diff": "tell what differs between what is stored and what runs",
@@ -19,6 +20,7 @@ COMMANDS = {
     "release": "take a checkpoint out by hand, and hold it so",
     "restart": "restart a static pod, or another pod of this node",
     "logs": "print the log of a container of this node",
+    "history": "tell what happened on this node",
     "gc": "remove what nothing needs any more",
     "explain": "say what would become of a pod, and why",
     "demo": "show the whole story on a simulated node; needs no cluster",

@@ -15,6 +15,8 @@ from checkpointer.config import Config
 from checkpointer.core.activation import choose_revision
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.held import HELD
+from checkpointer.core.hold import hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Standing
@@ -91,6 +93,10 @@ def _standings(seen: Observation) -> Mapping[Workload, Standing]:
         else:
             standing = Standing("standby", f"the agent: {NOT_RUNNING}")
         standings[checkpoint.workload] = standing
+    now = time.time()
+    for checkpoint in seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ():
+        if (hold := hold_of(checkpoint, now)) is not None:
+            standings[checkpoint.workload] = Standing(HELD, f"its hold to be lifted ({hold})")
     return standings
 
 

@@ -19,7 +19,7 @@ from checkpointer.cli.local_node import LocalNode, NodeError
 from checkpointer.cli.output import write
 from checkpointer.config import parse_duration
 from checkpointer.core.checkpoint import Checkpoint
-from checkpointer.core.facts import Known
+from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.hold import ACTIVE, Hold
 from checkpointer.core.occupancy import occupancy_of
 from checkpointer.core.workload import Workload
@@ -122,6 +122,8 @@ def hold_by_hand(
         write(f"{workload}: held {hold.wanted} {until}; {now}\n")
         return 0
     expected = "its copy does not run yet" if hold.wanted == ACTIVE else "its copy still runs"
+    if isinstance(running := node.running(), Unknown):
+        expected = f"whether its copy runs cannot be told: {running.reason}"
     write(f"{workload}: held {hold.wanted} {until}; {expected}\n")
     write("see `checkpointer status` for what it waits for\n")
     return EXIT_UNDER_WAY

@@ -25,7 +25,17 @@ _STYLES = {
     "green": ("ok", "standby", "reachable", "present", "running", "yes", "parent", "restarted"),
     "cyan": ("active", "copy", "held"),
     "yellow": ("waiting", "frozen", "suspect", "unknown", "both", "soon", "warning", "interrupted"),
-    "red": ("lost", "denied", "unusable", "failed", "missing", "refused", "nothing", "expired"),
+    "red": (
+        "lost",
+        "denied",
+        "unusable",
+        "failed",
+        "missing",
+        "refused",
+        "nothing",
+        "expired",
+        "down",
+    ),
 }
 _STYLE_OF = {word: style for style, words in _STYLES.items() for word in words}
 

@@ -52,9 +52,10 @@ def _release(arguments: argparse.Namespace, config: Config) -> int:
 def _check(node: LocalNode, checkpoint: Checkpoint, hold: Hold) -> None:
     """Refuse what would hurt. Raises RefusedError, NodeError."""
     workload = checkpoint.workload
-    if hold.force or node.active(workload) is None:
+    if hold.force:
         return
-    if not occupancy_of(checkpoint, node.needed_running()).parent_sandboxes:
+    occupancy = occupancy_of(checkpoint, node.needed_running())
+    if node.active(workload) is not None and not occupancy.parent_sandboxes:
         raise RefusedError(
             f"{workload}: its copy is all that is left of it: the kubelet has not brought its "
             "parent back, and without the API it cannot; wait until `checkpointer status` shows "

@@ -56,8 +56,7 @@ def held(
 
 
 def _told(hold: Hold) -> str:
-    reason = f": {hold.reason}" if hold.reason else ""
-    return f"its hold to be lifted ({hold.wanted} by hand, {hold.by}{reason})"
+    return f"its hold to be lifted ({hold})"
 
 
 def _activate(

@@ -36,6 +36,11 @@ class Hold:
     force: bool = False
     """Whether to activate although something of the workload runs."""
 
+    def __str__(self) -> str:
+        """Say it to people."""
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.wanted} by hand, {self.by}{reason}"
+
     def is_in_force(self, wall: float) -> bool:
         """Tell whether it counts at this time of the node's clock."""
         return self.until == 0.0 or wall < self.until

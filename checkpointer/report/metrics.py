@@ -29,7 +29,7 @@ from checkpointer.report.verdicts import Verdicts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "pod_checkpointer_"
-STATES = ("standby", "waiting", "frozen", "active", "unusable", "unknown")
+STATES = ("standby", "waiting", "frozen", "active", "held", "unusable", "unknown")
 WORKLOAD = ("namespace", "kind", "name")
 
 

@@ -17,6 +17,7 @@ from checkpointer.core.activation import choose_revision
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.hold import hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import NOT_ASKED, KubeletRun, Observation, Pod
 from checkpointer.core.occupancy import Occupancy, occupancies
@@ -88,7 +89,7 @@ class CheckpointStatus:
 
     workload: Workload
     state: str
-    """`standby`, `waiting`, `frozen`, `active`, `unusable` or `unknown`."""
+    """`standby`, `waiting`, `frozen`, `active`, `held`, `unusable` or `unknown`."""
     waits_for: str
     runs: str
     """Who of it runs: `parent`, `copy`, `both`, `nothing`; empty while the runtime is not asked."""
@@ -176,7 +177,6 @@ def build_status(
     cycle: Cycle | None,
     verdicts: Mapping[Workload, Verdict],
     details: Mapping[Workload, RevisionDetails],
-    holds: Mapping[Workload, str] | None = None,
 ) -> Status:
     """Return the status after a cycle, or of an agent that has not finished its first one."""
     if cycle is None:
@@ -197,7 +197,6 @@ def build_status(
                 running.get(checkpoint.workload.digest),
                 verdicts.get(checkpoint.workload),
                 details.get(checkpoint.workload, RevisionDetails()),
-                (holds or {}).get(checkpoint.workload),
             )
             for checkpoint in (*checkpoints, *_orphans(seen, checkpoints))
         ),
@@ -272,9 +271,9 @@ def _checkpoint_status(
     occupancy: Occupancy | None,
     verdict: Verdict | None,
     details: RevisionDetails,
-    hold: str | None,
 ) -> CheckpointStatus:
     manifest = manifest_of(checkpoint, cycle.seen)
+    hold = hold_of(checkpoint, cycle.now.wall)
     standing = cycle.standings.get(checkpoint.workload, Standing(UNKNOWN))
     sound = [r.number for r in checkpoint.revisions if r.number not in checkpoint.record.failed]
     return CheckpointStatus(
@@ -292,7 +291,7 @@ def _checkpoint_status(
         verdict=verdict.outcome.value if verdict else "",
         warnings=_sentences(verdict.warnings) if verdict else details.warnings,
         problems=checkpoint.problems,
-        hold=hold,
+        hold=str(hold) if hold is not None else None,
     )
 
 

@@ -1,0 +1,212 @@
+"""`checkpointer status`: how this node stands, told by the agent or, without it, by the disk."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from checkpointer.cli.command import EXIT_NO, carry_out, describe
+from checkpointer.cli.output import (
+    add_output_argument,
+    age,
+    print_facts,
+    print_found,
+    print_table,
+    seconds_since,
+    size,
+    table,
+    write,
+)
+from checkpointer.config import Config
+
+ABOUT = """Tell how this node stands: contact with the API, each checkpoint with its state, what
+runs of it, its revision and what it waits for, and every source that could not tell. The running
+agent is asked; when none answers at once, disk and runtime are."""
+
+AGENT_SECONDS = 0.15
+ANSWER_SECONDS = 0.28
+"""From the start of this process until the runtime has had its time."""
+LEAST_RUNTIME_SECONDS = 0.05
+LONGEST_RUNTIME_SECONDS = 0.2
+CLEAR = "\x1b[H\x1b[2J"
+
+Document = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `status`."""
+    describe(
+        parser,
+        ABOUT,
+        {0: "told by the agent", EXIT_NO: "no agent answered; told from disk and runtime"},
+    )
+    parser.add_argument(
+        "-w",
+        "--watch",
+        nargs="?",
+        const=2.0,
+        type=float,
+        metavar="SECONDS",
+        help="again and again, every 2 seconds by default, until interrupted",
+    )
+    add_output_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tell it; return the exit status."""
+    return carry_out(_status, arguments)
+
+
+def _status(arguments: argparse.Namespace, config: Config) -> int:
+    document = read_status(config)
+    if arguments.watch is None:
+        return _print(document, arguments.output)
+    before = ""
+    while True:
+        if sys.stdout.isatty():
+            write(CLEAR)
+        now = _told(document)
+        if sys.stdout.isatty() or now != before:
+            _print(document, arguments.output)
+        before = now
+        time.sleep(max(0.2, arguments.watch))
+        document = read_status(config)
+
+
+def read_status(config: Config) -> Document:
+    """Return the status document, of the agent if it answers at once, else made from disk."""
+    from checkpointer.report.agent_socket import AgentUnreachableError, ask_agent
+
+    try:
+        code, content = ask_agent(config.store_directory, "/statusz", AGENT_SECONDS)
+        document = json.loads(content)
+        if code == 200 and isinstance(document, dict):
+            return document
+        reason = f"the agent answered with status {code}"
+    except AgentUnreachableError as error:
+        reason = str(error)
+    except ValueError:
+        reason = "the agent's answer is not a status"
+    gc.disable()  # it would take a tenth of the time that there is
+    try:
+        from checkpointer.offline import offline_status
+
+        left = ANSWER_SECONDS - _age_of_this_process()
+        seconds = min(max(left, LEAST_RUNTIME_SECONDS), LONGEST_RUNTIME_SECONDS)
+        document = offline_status(config, seconds).as_document()
+    finally:
+        gc.enable()
+    document["contact"]["reason"] = reason
+    return document
+
+
+def _age_of_this_process() -> float:
+    """Return for how many seconds this process has lived: its imports count too."""
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+        ticks = int(file.read().rpartition(")")[2].split()[19])  # starttime, see proc(5)
+    started = ticks / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def _told(document: Document) -> str:
+    """Return what a watcher is to be shown again for when it changes: not the agent's cycles."""
+    return json.dumps({**document, "cycle": document["cycle"]["sentence"]}, sort_keys=True)
+
+
+def _print(document: Document, form: str) -> int:
+    is_running = bool(document["agent"]["running"])
+    checkpoints = document["checkpoints"]
+    if form in ("table", "wide"):
+        print_facts(_facts(document))
+        if checkpoints:
+            write("\n")
+            print_table(_checkpoints(checkpoints), is_wide=form == "wide")
+        if refused := document["notCheckpointable"]:
+            write("\n")
+            rows = ((r["namespace"], r["pod"], "; ".join(r["reasons"])) for r in refused)
+            print_table(table("NAMESPACE NOT-CHECKPOINTABLE WHY", rows))
+    else:
+        print_found(form, document, [name_of(one) for one in checkpoints])
+    return 0 if is_running else EXIT_NO
+
+
+def name_of(one: Document) -> str:
+    """Return the workload that a document speaks of, as every command takes it."""
+    return f"{one['namespace']}/{one['kind'].lower()}/{one['name']}"
+
+
+def _facts(document: Document) -> Iterator[tuple[str, str]]:
+    agent, contact, kubelet = document["agent"], document["contact"], document["kubelet"]
+    yield "node", document["node"]
+    if agent["running"]:
+        started = age(seconds_since(agent["startedAt"]))
+        yield (
+            "agent",
+            f"running: pid {agent['pid']}, for {started}"
+            + (", dry run: it changes nothing" if agent["dryRun"] else ""),
+        )
+    else:
+        yield "agent", f"down: {contact['reason']}"
+    since = seconds_since(contact["since"])
+    lasting = f" for {age(since)}" if since is not None else ""
+    if agent["running"]:
+        yield "contact", f"{contact['state']}{lasting}: {contact['reason']}"
+    if contact["state"] == "lost" and contact["answering"]:
+        yield "", "the API answers again; it is not trusted yet"
+    if kubelet is not None:
+        listens = "running" if kubelet["listening"] else "nothing: it does not listen"
+        yield "kubelet", f"{listens}, started {age(seconds_since(kubelet['startedAt']))} ago"
+    if agent["running"]:
+        yield "last cycle", document["cycle"]["sentence"]
+    unknown = {one["source"]: one["reason"] for one in document["unknown"]}
+    if not agent["running"]:
+        unknown.pop("pods", None)  # only the agent asks the API
+    for source, reason in unknown.items():
+        yield "unknown", f"{source}: {reason}"
+    for one in document["problems"]:
+        if one not in unknown.values():
+            yield "problem", one
+
+
+def _checkpoints(checkpoints: list[Document]) -> Any:
+    return table(
+        "WORKLOAD STATE RUNS REVISION AGE TOKEN WAITS-FOR",
+        map(_row, checkpoints),
+        wide="STAGE STORED MATERIAL ISSUE VERDICT PARENT",
+    )
+
+
+def _row(one: Document) -> tuple[str, ...]:
+    verdict = one["verdict"] or "-"
+    return (
+        name_of(one),
+        one["state"],
+        one["runs"] or "-",
+        _text(one["revision"]),
+        age(seconds_since(one["revisionTakenAt"])),
+        _token(one["tokenExpiry"]),
+        one["waitsFor"] or "-",
+        _text(one["stage"]),
+        ",".join(map(str, one["storedRevisions"])) or "-",
+        size(one["materialBytes"]),
+        _text(one["issue"]),
+        verdict,
+        one["parentPod"] or "-",
+    )
+
+
+def _token(expiry: str | None) -> str:
+    since = seconds_since(expiry)
+    if since is None:
+        return "-"
+    return f"expired {age(since)} ago" if since >= 0 else age(-since)
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
