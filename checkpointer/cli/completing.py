@@ -35,12 +35,14 @@ def _names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     from checkpointer.cli.run import read_config
     from checkpointer.store.layout import workload_of_names
 
+    given = {"config": None, "set": [], "node_name": None, "kubeconfig": None}
+    given |= {key: value for key, value in vars(parsed_args).items() if key in given and value}
     try:
-        root = read_config(parsed_args).store_directory
+        root = read_config(argparse.Namespace(**given)).store_directory
         folders = [
             (namespace, name)
             for namespace in os.listdir(root)
-            if namespace[:1] != "."
+            if namespace[:1] != "." and (root / namespace).is_dir()
             for name in os.listdir(root / namespace)
         ]
     except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -194,12 +195,19 @@ def _spec_lines(left: Side, right: Side) -> Iterator[str]:
         return
     from checkpointer.cli.documents import as_yaml
 
-    old, new = (as_yaml(masked(side.manifest or {})).splitlines() for side in (left, right))
+    old, new = (
+        as_yaml(_sorted(masked(side.manifest or {}))).splitlines() for side in (left, right)
+    )
     yield from difflib.unified_diff(old, new, left.name, right.name, lineterm="")
     before, after = environment(left.manifest), environment(right.manifest)
     for container, name in sorted(before.keys() & after.keys()):
         if before[container, name] != after[container, name]:
             yield f"! environment variable {name} of container {container}: its value differs"
+
+
+def _sorted(value: Any) -> Any:
+    """Return the value with all keys in order: the store's are, a fresh manifest's are not."""
+    return json.loads(json.dumps(value, sort_keys=True))
 
 
 def _file_lines(left: Side, right: Side) -> Iterator[str]:
