@@ -35,7 +35,7 @@ def _names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     from checkpointer.cli.run import read_config
     from checkpointer.store.layout import workload_of_names
 
-    given = {"config": None, "set": [], "node_name": None, "kubeconfig": None}
+    given: dict[str, Any] = {"config": None, "set": [], "node_name": None, "kubeconfig": None}
     given |= {key: value for key, value in vars(parsed_args).items() if key in given and value}
     try:
         root = read_config(argparse.Namespace(**given)).store_directory

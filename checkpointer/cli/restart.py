@@ -32,6 +32,7 @@ from checkpointer.cli.pods_here import COPY, STATIC, PodHere, find_pod, pods_her
 from checkpointer.cli.static_manifests import StaticManifest, find_manifest
 from checkpointer.config import Config
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.occupancy import occupancy_of
 from checkpointer.core.runtime import Runtime
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.kubelet import Kubelet, read_boot_id
@@ -101,7 +102,7 @@ def _restart(arguments: argparse.Namespace, config: Config) -> int:
     runtime = node.needed_running()
     target = _target(node, runtime, arguments.name)
     if not arguments.force:
-        _check(node, target)
+        _check(node, target, runtime)
     before = _containers(node, runtime, target)
     started = time.monotonic()
     if target.manifest is not None:
@@ -158,7 +159,7 @@ def _grace(node: LocalNode, pod: PodHere) -> int:
     return grace if isinstance(grace, int) else DEFAULT_GRACE_SECONDS
 
 
-def _check(node: LocalNode, target: Target) -> None:
+def _check(node: LocalNode, target: Target, runtime: Runtime) -> None:
     """Refuse to stop what nobody would start again. Raises RefusedError."""
     boot_id = read_boot_id(node.config.boot_id_file)
     run = Kubelet(node.config.kubelet_directory).run(
@@ -178,6 +179,13 @@ def _check(node: LocalNode, target: Target) -> None:
             raise RefusedError(
                 f"{target.shown}: its manifest is not in the kubelet's folder any more: nothing "
                 "would start it again"
+            )
+        occupancy = occupancy_of(pod.checkpoint, runtime)
+        shares = all(r.shares_ports for r in pod.checkpoint.revisions[:1])
+        if occupancy.parent_sandboxes and not shares:
+            raise RefusedError(
+                f"{target.shown}: its parent waits for its ports and would take them; to hand "
+                f"over: checkpointer release {pod.checkpoint.workload}; or insist with --force"
             )
         return
     known = node.store.read_state(CONTACT_STATE)

@@ -32,7 +32,7 @@ agent is asked; when none answers at once, disk and runtime are."""
 AGENT_SECONDS = 0.15
 ANSWER_SECONDS = 0.28
 """From the start of this process until the runtime has had its time."""
-LEAST_RUNTIME_SECONDS = 0.05
+LEAST_RUNTIME_SECONDS = 0.1
 LONGEST_RUNTIME_SECONDS = 0.2
 CLEAR = "\x1b[H\x1b[2J"
 

@@ -1,0 +1,52 @@
+"""docs/commands.md has every command with all its options and exit statuses, and no others."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from checkpointer.__main__ import COMMANDS
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "commands.md"
+ELSEWHERE = {"run", "explain", "demo", "doctor", "prepare-reboot"}
+"""Commands that have a page of their own."""
+SECTIONS = dict(re.findall(r"^## ([a-z-]+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.M | re.S))
+COMMON = {"--help", "--config", "--set", "--node-name", "--kubeconfig"}
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"checkpointer {command}")
+    importlib.import_module(f"checkpointer.cli.{command}").add_arguments(parser)
+    return parser
+
+
+def long_options(parser: argparse.ArgumentParser) -> set[str]:
+    found = {o for a in parser._actions for o in a.option_strings if o.startswith("--")}
+    return found - COMMON
+
+
+def test_every_command_has_its_section() -> None:
+    """And every section a command."""
+    documented = {name for name in SECTIONS if name in COMMANDS}
+    assert documented == set(COMMANDS) - ELSEWHERE
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - ELSEWHERE))
+def test_the_options_in_the_documentation_are_the_commands(command: str) -> None:
+    """In the table of options: none is missing, none is made up."""
+    named = re.findall(r"^\| `(?:-\w, )?(--[a-z-]+)", SECTIONS[command], re.MULTILINE)
+    assert set(named) == long_options(parser_of(command))
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - ELSEWHERE))
+def test_the_exit_statuses_in_the_documentation_are_the_commands(command: str) -> None:
+    """As the help has them; 1 and 2 mean the same everywhere."""
+    epilog = parser_of(command).epilog or ""
+    told = set(re.findall(r"^ +(\d)  ", epilog, re.MULTILINE)) - {"1", "2"}
+    named = re.search(r"^Exit status: (.*)$", SECTIONS[command], re.MULTILINE)
+    assert named is not None
+    assert set(re.findall(r"\b([0-9])\b", named[1])) == (told or {"0"})
