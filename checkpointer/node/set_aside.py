@@ -54,6 +54,12 @@ def put_back(disk: Disk, path: Path) -> bool:
                     f"{path} is another file than {hidden}, which was set aside: keep the one "
                     "that you want and remove the other"
                 ) from None
+        except OSError:
+            if os.path.lexists(path):
+                raise
+            # A file system without hard links, or one that fails: it must not stay away.
+            disk.rename(hidden, path)
+            return True
     if not os.path.lexists(path):
         raise StoreError(f"{path} is gone; {hidden} was kept: rename it back")
     disk.remove_file(hidden)
