@@ -21,6 +21,7 @@ from checkpointer.store.errors import printable
 FORMS = ("table", "wide", "json", "yaml", "name")
 
 _GAP = "   "
+_LEAST_LAST = 24
 _STYLES = {
     "green": ("ok", "standby", "reachable", "present", "running", "yes", "parent", "restarted"),
     "cyan": ("active", "copy", "held"),
@@ -189,10 +190,20 @@ def _coloured(titles: list[str], rows: list[list[str]]) -> str:
 
     found = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
     for index, title in enumerate(titles):
-        found.add_column(title, overflow="fold", no_wrap=index == 0)
+        is_last = index == len(titles) - 1
+        found.add_column(title, overflow="fold", no_wrap=not is_last)
     for row in rows:
         found.add_row(*(_styled(cell) for cell in row))
-    return _with_rich(found)
+    return _with_rich(found, least_width=_least_width(titles, rows))
+
+
+def _least_width(titles: list[str], rows: list[list[str]]) -> int:
+    """Return the width in which only the last column is folded, and that into words.
+
+    On a narrower terminal lines go on in the next one: letters below each other help nobody.
+    """
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    return sum(widths[:-1]) + len(_GAP) * (len(widths) - 1) + min(widths[-1], _LEAST_LAST)
 
 
 def _styled(text: str) -> Any:
@@ -202,10 +213,11 @@ def _styled(text: str) -> Any:
     return Text(text, style=_STYLE_OF.get(word, ""))
 
 
-def _with_rich(*found: Any) -> str:
+def _with_rich(*found: Any, least_width: int = 0) -> str:
     from rich.console import Console
 
     console = Console(highlight=False)
+    console.width = max(console.width, least_width)
     with console.capture() as captured:  # printed by itself it would end at a broken pipe
         for one in found:
             console.print(one)
