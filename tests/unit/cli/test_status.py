@@ -27,8 +27,8 @@ def web(stand: Any) -> Any:
     stand.node.agent.start()
 
     def is_told() -> bool:
-        answer = stand.run("status")
-        return answer.status == 0 and NAME in answer.out
+        answer = stand.run("status", "-o", "name")
+        return answer.status == 0 and answer.out == f"{NAME}\n"
 
     wait_until(is_told, 30, "the agent to tell of its checkpoint")
     return stand
