@@ -31,8 +31,9 @@ from checkpointer.manifest.select import (
 )
 from checkpointer.manifest.sources import BoundClaim, Options, Sources, references
 from checkpointer.manifest.verdict import Finding, MaterialVolume, Outcome, Verdict
-from checkpointer.node.images import ImageService, look_up
+from checkpointer.node.images import PRELOADED, ImageService, PullPolicy, look_up
 from checkpointer.node.kubelet import Kubelet
+from checkpointer.node.kubelet_settings import pull_policy
 from checkpointer.settings import SnapshotSettings
 from checkpointer.store.errors import DiskError, MaterialError
 from checkpointer.store.material import RenderedVolume
@@ -68,6 +69,8 @@ class Snapshooter:
         self._store, self._kubelet, self._api = store, kubelet, api
         self._settings, self._report = settings, report
         self._kubelet_version: tuple[int, int] | None = None
+        self._pull_policy: tuple[Fact[str] | None, PullPolicy] = None, PRELOADED
+        """The kubelet's policy for images, and the run of the kubelet that it was read for."""
         self.runtime: ImageService | None = None
         """Set once the runtime's socket has been found."""
 
@@ -78,7 +81,9 @@ class Snapshooter:
         """
         namespace = pod["metadata"]["namespace"]
         inline = opts_in_to_inlining(pod) or namespace in self._settings.secret_namespaces
-        images = look_up(pod, self.runtime, self._kubelet.path, self._settings.pin_images)
+        images = look_up(
+            pod, self.runtime, self._kubelet.path, self._settings.pin_images, self._policy()
+        )
         options = replace(
             self._settings.options,
             inline_secrets=inline,
@@ -110,6 +115,14 @@ class Snapshooter:
         except (NotCheckpointableError, MaterialError) as error:
             return _refused(verdict, error)
         return verdict
+
+    def digest(self, pod: Mapping[str, Any], verdict: Verdict) -> str:
+        """Return the digest that a revision taken of the pod now would have.
+
+        The verdict must have a manifest. Raises NotCheckpointableError, MaterialError.
+        """
+        volumes = self._read_volumes(pod["metadata"]["uid"], verdict.volumes)
+        return content_digest(verdict.manifest or {}, _material_digest(volumes))
 
     def take(
         self,
@@ -174,6 +187,13 @@ class Snapshooter:
         )
         if self._report is not None and all(isinstance(fact, Known) for fact in facts):
             self._report(pod, verdict)
+
+    def _policy(self) -> PullPolicy:
+        """Return the kubelet's policy for images: read anew for each of its runs."""
+        run = self._kubelet.incarnation("")
+        if run != self._pull_policy[0]:
+            self._pull_policy = run, pull_policy(self._kubelet.path)
+        return self._pull_policy[1]
 
     def _version(self) -> tuple[int, int] | None:
         """Return this node's kubelet's version as the API has it; asked until it is known."""

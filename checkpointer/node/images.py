@@ -2,8 +2,9 @@
 
 Since 1.35 the kubelet keeps a record of each image that it pulled, and pulls one that is present
 again for a pod that could not have got it by itself (pkg/kubelet/images/pullmanager). A static
-copy has no pull secret, so such an image does not start offline although it is there. This is
-the kubelet's default policy, NeverVerifyPreloadedImages: what it did not pull, it does not doubt.
+copy has no pull secret, so such an image does not start offline although it is there. By the
+default policy, NeverVerifyPreloadedImages, it does not doubt what it did not pull; its
+configuration may name another one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,45 @@ _API = re.compile(r"kubelet\.config\.k8s\.io/v1(alpha1|beta1)")
 _LARGEST_RECORD = 1 << 20
 
 
+NEVER_VERIFY = "NeverVerify"
+_PRELOADED = "NeverVerifyPreloadedImages"
+_ALLOWLISTED = "NeverVerifyAllowlistedImages"
+
+
+@dataclass(frozen=True, slots=True)
+class PullPolicy:
+    """The kubelet's `imagePullCredentialsVerificationPolicy`: which images it has to verify.
+
+    A name that this version does not know counts as the strictest one, AlwaysVerify.
+    """
+
+    name: str = _PRELOADED
+    allowlist: tuple[str, ...] = ()
+    """`preloadedImagesVerificationAllowlist`: names without tag, or prefixes that end in `/*`."""
+
+    def verifies(self, image: str, was_pulled: bool) -> bool:
+        """Tell whether credentials are verified for an image that is there.
+
+        `was_pulled`: by the kubelet, as its records say (image_pull_policies.go).
+        """
+        if self.name == NEVER_VERIFY:
+            return False
+        if self.name == _PRELOADED:
+            return was_pulled
+        return self.name != _ALLOWLISTED or not self._is_allowed(image)
+
+    def _is_allowed(self, image: str) -> bool:
+        name = _full_name(repository_of(image))
+        return any(
+            name.startswith(pattern[:-1]) if pattern.endswith("/*") else name == pattern
+            for pattern in self.allowlist
+        )
+
+
+PRELOADED = PullPolicy()
+"""The kubelet's default."""
+
+
 class ImageService(Protocol):
     """What is asked of the runtime."""
 
@@ -44,7 +84,11 @@ class Images:
 
 
 def look_up(
-    pod: Mapping[str, Any], runtime: ImageService | None, kubelet_dir: Path, pin: bool
+    pod: Mapping[str, Any],
+    runtime: ImageService | None,
+    kubelet_dir: Path,
+    pin: bool,
+    policy: PullPolicy = PRELOADED,
 ) -> Images:
     """Ask the runtime for the images of a pod's copy, and look up the kubelet's records of them.
 
@@ -65,7 +109,7 @@ def look_up(
     }
     facts = {image: ask(image) for image in sorted(images_of(pod, pinned))}
     absent = frozenset(image for image, fact in facts.items() if fact == Known(None))
-    return Images(pinned, absent, _restricted(facts, kubelet_dir))
+    return Images(pinned, absent, _restricted(facts, kubelet_dir, policy))
 
 
 def images_of(pod: Mapping[str, Any], pinned: Mapping[str, str]) -> frozenset[str]:
@@ -117,7 +161,7 @@ def _full_name(repository: str) -> str:
 
 
 def _restricted(
-    facts: Mapping[str, Fact[ImageInfo | None]], kubelet_dir: Path
+    facts: Mapping[str, Fact[ImageInfo | None]], kubelet_dir: Path, policy: PullPolicy
 ) -> Fact[frozenset[str]]:
     """Return the images that the kubelet would pull again for a pod without credentials.
 
@@ -131,26 +175,29 @@ def _restricted(
         for image, fact in facts.items():
             if isinstance(fact, Unknown):
                 return fact
-            if fact.value is not None and _is_restricted(image, fact.value.id, kubelet_dir):
+            if fact.value is None:
+                continue
+            if _is_restricted(image, fact.value.id, kubelet_dir, policy):
                 restricted.add(image)
     except OSError as error:
         return Unknown(f"cannot read {error.filename}: {error.strerror}")
     return Known(frozenset(restricted))
 
 
-def _is_restricted(image: str, identity: str, kubelet_dir: Path) -> bool:
+def _is_restricted(image: str, identity: str, kubelet_dir: Path, policy: PullPolicy) -> bool:
+    record = None
     try:
-        content = _read(kubelet_dir / PULLED / _file_name(identity))
+        record = _Record.parse(_read(kubelet_dir / PULLED / _file_name(identity)))
     except FileNotFoundError:
-        content = None
-    if content is not None:
-        try:
-            record = _Record.parse(content)
-        except ValueError:
-            return True  # the kubelet pulls when it cannot read its record
-        if record.image_ref == identity:
-            return repository_of(image) not in record.open_to_all
-    return (kubelet_dir / PULLING / _file_name(image)).exists()
+        pass
+    except ValueError:
+        return True  # the kubelet pulls when it cannot read its record
+    if record is not None and record.image_ref != identity:
+        record = None
+    was_pulled = record is not None or (kubelet_dir / PULLING / _file_name(image)).exists()
+    if not policy.verifies(image, was_pulled):
+        return False
+    return record is None or repository_of(image) not in record.open_to_all
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from checkpointer.core.checkpoint import Checkpoint, Revision
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError, NotCheckpointableError
+from checkpointer.node.cri import ImageInfo
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.settings import SnapshotSettings, snapshot_settings
 from checkpointer.simulation import atomic_writer
@@ -258,3 +259,38 @@ def test_names_are_quoted_into_paths(bench: Bench) -> None:
         bench.take(pod((from_secret("../../nodes/x?a=b"),), INLINE))
     assert f"{SECRET_PATH.removesuffix('env')}..%2F..%2Fnodes%2Fx%3Fa%3Db" in bench.api.asked
     assert not any(path.startswith("/api/v1/nodes/x") for path in bench.api.asked)
+
+
+class Images:
+    """A runtime that has every image."""
+
+    def has_image(self, image: str) -> Fact[ImageInfo | None]:
+        return Known(ImageInfo(f"sha256:{image}", (image,), (), 1, pinned=False))
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("NeverVerifyPreloadedImages", []), ("AlwaysVerify", ["web:1"])]
+)
+def test_the_kubelets_policy_for_images_is_heeded(
+    bench: Bench, policy: str, expected: list[str]
+) -> None:
+    """Under AlwaysVerify an image that was loaded by hand would have to be pulled."""
+    (bench.kubelet.path / "image_manager/pulled").mkdir(parents=True)
+    (bench.kubelet.path / "config.yaml").write_text(
+        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+        f"imagePullCredentialsVerificationPolicy: {policy}\n"
+    )
+    shooter = Snapshooter(bench.store, bench.kubelet, bench.api, bench.settings())
+    shooter.runtime = Images()
+    _, _, options = shooter.explain(pod())
+    assert options.secret_images == Known(frozenset(expected))
+
+
+def test_the_digest_tells_whether_a_snapshot_would_differ(bench: Bench) -> None:
+    """Equal to the newest revision's: nothing would be stored."""
+    taken = bench.take(pod())
+    assert taken is not None
+    shooter = Snapshooter(bench.store, bench.kubelet, bench.api, bench.settings())
+    assert shooter.digest(pod(), shooter.explain(pod())[0]) == taken.digest
+    bench.render(b"two")
+    assert shooter.digest(pod(), shooter.explain(pod())[0]) != taken.digest

@@ -13,7 +13,13 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.manifest.sanitize import Options, Sources, sanitize
 from checkpointer.manifest.verdict import Outcome
 from checkpointer.node.cri import ImageInfo
-from checkpointer.node.images import images_of, look_up, pinned_images, repository_of
+from checkpointer.node.images import (
+    PullPolicy,
+    images_of,
+    look_up,
+    pinned_images,
+    repository_of,
+)
 from tests.unit.manifest.builders import make_container, make_pod
 
 WEB = "registry.example:5000/team/web:1"
@@ -336,3 +342,42 @@ def test_what_the_copy_runs_is_what_is_warned_of(kubelet: Path) -> None:
     verdict = sanitize(pod, "/material", Sources(), options)
     assert verdict.outcome is Outcome.WITH_WARNINGS
     assert [warning.path for warning in verdict.warnings] == ["spec.containers[0].image"]
+
+
+POLICIES = {
+    # policy, allowlist -> (preloaded image, a secret's image, every pod's image) is restricted
+    ("NeverVerifyPreloadedImages", ()): (False, True, False),
+    ("NeverVerify", ()): (False, False, False),
+    ("AlwaysVerify", ()): (True, True, False),
+    ("NeverVerifyAllowlistedImages", ()): (True, True, False),
+    ("NeverVerifyAllowlistedImages", (WEB_NAME,)): (False, False, False),
+    ("NeverVerifyAllowlistedImages", ("registry.example:5000/team/*",)): (False, False, False),
+    ("NeverVerifyAllowlistedImages", ("registry.example:5000/te",)): (True, True, False),
+    ("OfALaterKubelet", ()): (True, True, False),
+}
+
+
+@pytest.mark.parametrize(("policy", "expected"), POLICIES.items())
+def test_the_kubelets_policy_decides_which_images_are_verified(
+    kubelet: Path, policy: tuple[str, tuple[str, ...]], expected: tuple[bool, bool, bool]
+) -> None:
+    """The configuration's policy over the records, as image_pull_policies.go has it."""
+
+    def is_restricted() -> bool:
+        runtime = Runtime({WEB: ID})
+        found = look_up(pod_of(), runtime, kubelet, pin=False, policy=PullPolicy(*policy))
+        assert isinstance(found.restricted, Known)
+        return found.restricted.value == {WEB}
+
+    preloaded = is_restricted()
+    record(kubelet, {WEB_NAME: BY_SECRET})
+    by_secret = is_restricted()
+    record(kubelet, {WEB_NAME: NODE_WIDE})
+    assert (preloaded, by_secret, is_restricted()) == expected
+
+
+def test_the_allowlist_has_full_names() -> None:
+    """A pod's `nginx:1` is `docker.io/library/nginx` there."""
+    policy = PullPolicy("NeverVerifyAllowlistedImages", ("docker.io/library/nginx",))
+    assert not policy.verifies("nginx:1", was_pulled=True)
+    assert policy.verifies("docker.io/other/nginx:1", was_pulled=True)
