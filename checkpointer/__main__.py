@@ -23,6 +23,7 @@ COMMANDS = {
     "history": "tell what happened on this node",
     "gc": "remove what nothing needs any more",
     "explain": "say what would become of a pod, and why",
+    "doctor": "say whether this node would come back, and what to do if not",
     "demo": "show the whole story on a simulated node; needs no cluster",
     "completion": "print what has a shell complete commands, options and names",
 }

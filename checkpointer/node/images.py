@@ -81,6 +81,8 @@ class Images:
     """Those that the runtime positively does not have."""
     restricted: Fact[frozenset[str]]
     """Those of which the kubelet's records do not say that every pod may use them."""
+    unknown: str = ""
+    """Why it cannot be told of some whether they are there; empty when it can."""
 
 
 def look_up(
@@ -109,7 +111,8 @@ def look_up(
     }
     facts = {image: ask(image) for image in sorted(images_of(pod, pinned))}
     absent = frozenset(image for image, fact in facts.items() if fact == Known(None))
-    return Images(pinned, absent, _restricted(facts, kubelet_dir, policy))
+    unknown = next((fact.reason for fact in facts.values() if isinstance(fact, Unknown)), "")
+    return Images(pinned, absent, _restricted(facts, kubelet_dir, policy), unknown)
 
 
 def images_of(pod: Mapping[str, Any], pinned: Mapping[str, str]) -> frozenset[str]:

@@ -239,6 +239,16 @@ class NodePods:
         self._wake()
 
 
+def list_pods(api: ApiClient, node_name: str) -> tuple[RawPod, ...]:
+    """Return the pods that the API binds to a node, mirror pods too, once. Raises ApiError."""
+    try:
+        return tuple(
+            _items(api.get("/api/v1/pods", {"fieldSelector": f"spec.nodeName={node_name}"}))
+        )
+    except PodsError as error:
+        raise ApiError(str(error)) from error
+
+
 def _items(listed: Mapping[str, Any]) -> list[RawPod]:
     """Return the pods of a complete list; anything else is not "no pods". Raises PodsError."""
     items = listed.get("items", False)

@@ -103,6 +103,10 @@ class SimulatedNode:
         """Install the node and switch it on, with an API server to begin with."""
         for folder in (self.manifest_folder, self.kubelet_folder, self.folder / "run"):
             folder.mkdir(parents=True, exist_ok=True)
+        (self.kubelet_folder / "config.yaml").write_text(
+            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+            f"staticPodPath: {self.manifest_folder}\n"
+        )
         client = self.authority.client(f"system:node:{self.name}", "system:nodes")
         write_kubeconfig(self.kubeconfig, self.api.url, self.authority.certificate, client)
         mirrors.register_node(self.cluster, self.name, "127.0.0.1")

@@ -1,0 +1,77 @@
+"""Does an agent run, and will one be there after a reboot that finds no API?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from checkpointer.core.facts import Unknown
+from checkpointer.doctor.facts import Facts
+from checkpointer.doctor.result import Answer, failed, passed, skipped, warned
+from checkpointer.node.static_pods import StaticPod
+
+_BOOT_CURE = (
+    "see that the agent's own checkpoint is in the manifest folder, or run the agent as a "
+    "service or a static pod of this node"
+)
+
+
+def user(facts: Facts) -> Iterator[Answer]:
+    """The doctor may look everywhere."""
+    if facts.is_root:
+        yield passed("root")
+    else:
+        yield warned("not root: much of what follows cannot be seen", "run it as root")
+
+
+def running(facts: Facts) -> Iterator[Answer]:
+    """An agent holds the lock."""
+    if isinstance(facts.lock, Unknown):
+        yield skipped(facts.lock.reason)
+    elif not facts.lock.value.is_held:
+        yield failed(
+            f"no agent runs: nobody holds {facts.config.lock_file}. No snapshot is taken, and "
+            "nothing would be activated",
+            "start it; `kubectl -n kube-system get pods` or `systemctl status` say why it is not",
+        )
+    else:
+        yield passed(f"it runs{_how(facts)}")
+
+
+def at_boot(facts: Facts) -> Iterator[Answer]:
+    """Something starts the agent when the API cannot: its own checkpoint, or a service."""
+    if isinstance(facts.static_pods, Unknown):
+        yield skipped(facts.static_pods.reason)
+        return
+    agents = [pod.file_name for pod in facts.static_pods.value if _is_agent(pod, facts)]
+    if agents:
+        yield passed(f"the kubelet starts it from {agents[0]}")
+    elif isinstance(facts.lock, Unknown) or not facts.lock.value.is_held:
+        yield warned("nothing in the manifest folder would start the agent at boot", _BOOT_CURE)
+    elif facts.lock.value.service:
+        yield passed(f"it runs as {facts.lock.value.service}")
+    elif facts.lock.value.is_in_pod:
+        yield failed(
+            "the agent runs in a pod of the API, and nothing in the manifest folder would start "
+            "it at boot: without the API there would be no agent",
+            _BOOT_CURE,
+        )
+    else:
+        yield warned("it cannot be told what would start the agent at boot", _BOOT_CURE)
+
+
+def _how(facts: Facts) -> str:
+    if isinstance(facts.lock, Unknown):
+        return ""
+    if facts.lock.value.service:
+        return f", as {facts.lock.value.service}"
+    return ", in a pod" if facts.lock.value.is_in_pod else ""
+
+
+def _is_agent(pod: StaticPod, facts: Facts) -> bool:
+    """Tell whether a static pod has what only an agent needs: both of its folders."""
+    needed = (facts.config.store_directory, facts.config.manifest_directory)
+    return not pod.problem and all(
+        any(PurePath(path) == folder or PurePath(path) in folder.parents for path in pod.host_paths)
+        for folder in needed
+    )
