@@ -24,6 +24,7 @@ COMMANDS = {
     "gc": "remove what nothing needs any more",
     "explain": "say what would become of a pod, and why",
     "doctor": "say whether this node would come back, and what to do if not",
+    "prepare-reboot": "take fresh snapshots, and say whether this node may be rebooted",
     "demo": "show the whole story on a simulated node; needs no cluster",
     "completion": "print what has a shell complete commands, options and names",
 }
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
         if name == chosen:
-            module = importlib.import_module(f"checkpointer.cli.{name}")
+            module = importlib.import_module(f"checkpointer.cli.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     if is_completing:

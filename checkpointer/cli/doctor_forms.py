@@ -1,17 +1,29 @@
-"""What `doctor` and `prepare-reboot` print: a table for people, JSON and YAML for programs."""
+"""What `doctor` and `prepare-reboot` print: a table for people, JSON and YAML for programs.
+
+On a terminal the outcome has a colour and lines are as long as the terminal is wide; in a pipe
+they are plain, and always the same.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.doctor.readiness import Outlook, Readiness
 from checkpointer.doctor.result import Outcome, Result, worst
+from checkpointer.doctor.snapshots import Taken
 from checkpointer.store.errors import printable
 
 WIDTH = 100
+"""Of lines that no terminal shows."""
+
+_STYLES = {Outcome.PASS: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
 
 
 def print_results(
@@ -21,21 +33,90 @@ def print_results(
     if form != "table":
         print_document(as_document(results, readiness), form)
         return
-    shown = [r for r in results if not (is_quiet and r.outcome in (Outcome.PASS, Outcome.SKIP))]
-    print_table(shown)
-    if shown:
-        print()
-    print(_sentence(readiness))
+    _write(_lines(results, readiness, is_quiet))
 
 
-def print_table(results: list[Result]) -> None:
-    """Print one row for each result; its cure, where there is one, in a line of its own."""
-    width = max((len(result.check) for result in results), default=0)
-    for result in results:
+def _lines(
+    results: tuple[Result, ...], readiness: Readiness, is_quiet: bool
+) -> list[tuple[str, str]]:
+    """Return lines, each with the style of its first word."""
+    well = (Outcome.PASS, Outcome.SKIP) if is_quiet else ()
+    shown = [result for result in results if result.outcome not in well]
+    width = max((len(result.check) for result in shown), default=0)
+    lines: list[tuple[str, str]] = []
+    for result in shown:
         head = f"{result.outcome.value:<4}  {result.check:<{width}}  "
-        _print_wrapped(head, result.what)
+        style = _STYLES.get(result.outcome, "")
+        lines += _wrapped(head, result.what, style)
         if result.cure:
-            _print_wrapped(" " * len(head), f"-> {result.cure}")
+            lines += _wrapped(" " * len(head), f"-> {result.cure}")
+    if lines:
+        lines.append(("", ""))
+    return [*lines, *_wrapped("", f"reboot without the API: {readiness.line}")]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What `prepare-reboot` did and found."""
+
+    snapshots: Fact[tuple[Taken, ...]] | None
+    """None: none were to be taken."""
+    results: tuple[Result, ...]
+    readiness: Readiness
+    reasons: tuple[str, ...]
+    """Why the node should not be rebooted; empty when it may."""
+
+
+def print_preparation(found: Preparation, form: str) -> None:
+    """Print what was done and found, as `table`, `json` or `yaml`."""
+    if form != "table":
+        print_document(_preparation(found), form)
+        return
+    lines = [line for text in _snapshots(found.snapshots) for line in _wrapped("", text)]
+    lines += [("", ""), *_lines(found.results, found.readiness, is_quiet=True)]
+    for reason in found.reasons:
+        lines += _wrapped("do not reboot: ", reason, "bold red")
+    if not found.reasons:
+        lines.append(("ready: this node may be rebooted", "bold green"))
+    _write(lines)
+
+
+def _snapshots(snapshots: Fact[tuple[Taken, ...]] | None) -> list[str]:
+    if snapshots is None:
+        return ["snapshots: none taken (dry run)"]
+    if isinstance(snapshots, Unknown):
+        return [f"snapshots: none taken: {snapshots.reason}"]
+    if not snapshots.value:
+        return ["snapshots: no pod of this node is selected"]
+    return [
+        f"snapshot of {one.workload} (pod {one.pod}): "
+        + (one.reason or ("new" if one.is_new else "as it was"))
+        + (f", revision {one.revision}" if one.revision else ", there is no revision")
+        for one in snapshots.value
+    ]
+
+
+def _preparation(found: Preparation) -> dict[str, Any]:
+    taken = found.snapshots.value if isinstance(found.snapshots, Known) else ()
+    reason = found.snapshots.reason if isinstance(found.snapshots, Unknown) else ""
+    return {
+        "ready": not found.reasons,
+        "reasons": list(found.reasons),
+        "snapshots": {
+            "reason": "dry run" if found.snapshots is None else reason,
+            "pods": [
+                {
+                    "workload": str(one.workload),
+                    "pod": one.pod,
+                    "revision": one.revision,
+                    "new": one.is_new,
+                    "reason": one.reason,
+                }
+                for one in taken
+            ],
+        },
+        **as_document(found.results, found.readiness),
+    }
 
 
 def print_document(document: Any, form: str) -> None:
@@ -43,9 +124,10 @@ def print_document(document: Any, form: str) -> None:
     if form == "yaml":
         from checkpointer.cli.documents import as_yaml
 
-        print(as_yaml(document), end="")
+        text = as_yaml(document).removesuffix("\n")
     else:
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+    _write([(text, "")])
 
 
 def as_document(results: tuple[Result, ...], readiness: Readiness) -> dict[str, Any]:
@@ -73,16 +155,39 @@ def _workload(outlook: Outlook, readiness: Readiness) -> dict[str, Any]:
     }
 
 
-def _sentence(readiness: Readiness) -> str:
-    return printable(f"reboot without the API: {readiness.line}")
-
-
-def _print_wrapped(head: str, text: str) -> None:
+def _wrapped(head: str, text: str, style: str = "") -> list[tuple[str, str]]:
+    """Return the text in lines behind the head, the first of them with its style."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     lines = textwrap.wrap(
         printable(text),
-        max(WIDTH - len(head), 40),
+        max(width - len(head), 40),
         break_long_words=False,
         break_on_hyphens=False,
     )
-    for index, line in enumerate(lines or [""]):
-        print((head if index == 0 else " " * len(head)) + line)
+    first, *rest = lines or [""]
+    return [(head + first, style), *((" " * len(head) + line, "") for line in rest)]
+
+
+def _write(lines: list[tuple[str, str]]) -> None:
+    """Write lines to standard output; a reader that has left is no error."""
+    text = "".join(f"{line}\n" for line, _ in lines)
+    if sys.stdout.isatty():
+        text = _coloured(lines)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _coloured(lines: list[tuple[str, str]]) -> str:
+    """Return the lines with their first words in colour, as far as the terminal has any."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        for line, style in lines:
+            word, space, rest = line.partition(" ")
+            console.print(Text.assemble((word, style), space, rest), soft_wrap=True)
+    return captured.get()

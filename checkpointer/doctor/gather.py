@@ -120,6 +120,12 @@ def gather(config: Config, seconds: float = 5.0) -> Facts:
     )
 
 
+def answering_runtime(config: Config, seconds: float = 5.0) -> ContainerRuntime | None:
+    """Return the node's runtime if it answers within so many seconds."""
+    found = Asked("the container runtime", _Node(config, seconds).find_runtime, seconds).answer()
+    return found.value.connection if isinstance(found, Known) else None
+
+
 class _Node:
     """The sources that one node has, each asked in a thread of its own."""
 

@@ -39,6 +39,8 @@ class KubeletProcess:
     """Names without dashes; of one given twice the last value."""
     folder: Path
     """Its working folder, which relative paths in flags start from."""
+    files: Path = Path("/")
+    """Where its files are for us: another one than `/` when it, or we, run in a container."""
 
     @property
     def root(self) -> str:
@@ -67,8 +69,8 @@ def find_process(kubelet_dir: Path, proc: Path = PROC) -> Fact[KubeletProcess]:
     found = [one for one in _kubelets(proc) if Path(one.root) == kubelet_dir]
     if not found:
         return Unknown(f"no process of a kubelet with the folder {kubelet_dir} can be seen")
-    # One of a container of this machine has a view of its own on that folder.
-    return Known(min(found, key=lambda one: (not _sees_our_files(one.pid, proc), one.pid)))
+    # One of a container of this machine has a view of its own on that folder: ours goes first.
+    return Known(min(found, key=lambda one: (one.files != Path("/"), one.pid)))
 
 
 def read_settings(kubelet_dir: Path, proc: Path = PROC) -> Fact[KubeletSettings]:
@@ -99,11 +101,11 @@ def _of_process(process: KubeletProcess) -> KubeletSettings:
     source = f"the kubelet's command line (process {process.pid})"
     if name := flags.get("config"):
         path = process.folder / name
-        config = _load(path)
+        config = _load(path, process.files)
         source = f"{path}, as {source} says"
     if name := flags.get("config-dir"):
-        for path in _drop_ins(process.folder / name):
-            config = _merged(config, _load(path))
+        for path in _drop_ins(process.folder / name, process.files):
+            config = _merged(config, _load(path, process.files))
         source += f", with {process.folder / name}"
     return _settings(source, config, flags, process.folder)
 
@@ -145,10 +147,10 @@ def _pull_policy(config: Mapping[str, Any], flags: Mapping[str, str]) -> PullPol
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, files: Path = Path("/")) -> dict[str, Any]:
     """Return a KubeletConfiguration with its paths made absolute (configfiles.go: Load)."""
     try:
-        text = path.read_text()
+        text = (files / path.relative_to("/")).read_text()
     except OSError as error:
         raise KubeletConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -165,11 +167,13 @@ def _load(path: Path) -> dict[str, Any]:
     return document
 
 
-def _drop_ins(folder: Path) -> list[Path]:
+def _drop_ins(folder: Path, files: Path) -> list[Path]:
     """Return the files of a `--config-dir` in the kubelet's order: names that end in .conf."""
-    if not folder.is_dir():
+    place = files / folder.relative_to("/")
+    if not place.is_dir():
         raise KubeletConfigError(f"{folder}: no such folder")
-    return sorted(path for path in folder.rglob("*.conf") if path.is_file())
+    found = (path for path in place.rglob("*.conf") if path.is_file())
+    return sorted(folder / path.relative_to(place) for path in found)
 
 
 def _merged(config: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +195,8 @@ def _kubelets(proc: Path) -> Iterator[KubeletProcess]:
             words = os.fsdecode((proc / name / "cmdline").read_bytes()).split("\0")[:-1]
             if words and (arguments := _arguments(words)) is not None:
                 folder = Path(os.readlink(proc / name / "cwd"))
-                yield KubeletProcess(int(name), _flags(arguments), folder)
+                files = Path("/") if _sees_our_files(name, proc) else proc / name / "root"
+                yield KubeletProcess(int(name), _flags(arguments), folder, files)
         except OSError:
             continue  # it ended, or is not ours to see
 
@@ -217,11 +222,8 @@ def _flags(arguments: list[str]) -> dict[str, str]:
     return found
 
 
-def _sees_our_files(pid: int, proc: Path) -> bool:
-    try:
-        return os.readlink(proc / str(pid) / "ns/mnt") == os.readlink(proc / "self/ns/mnt")
-    except OSError:
-        return False
+def _sees_our_files(pid: str, proc: Path) -> bool:
+    return os.readlink(proc / pid / "ns/mnt") == os.readlink(proc / "self/ns/mnt")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

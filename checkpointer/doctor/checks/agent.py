@@ -46,8 +46,12 @@ def at_boot(facts: Facts) -> Iterator[Answer]:
     agents = [pod.file_name for pod in facts.static_pods.value if _is_agent(pod, facts)]
     if agents:
         yield passed(f"the kubelet starts it from {agents[0]}")
-    elif isinstance(facts.lock, Unknown) or not facts.lock.value.is_held:
+    elif isinstance(facts.lock, Unknown):
         yield warned("nothing in the manifest folder would start the agent at boot", _BOOT_CURE)
+    elif not facts.lock.value.is_held:
+        yield failed(
+            "no agent runs, and nothing in the manifest folder would start one at boot", _BOOT_CURE
+        )
     elif facts.lock.value.service:
         yield passed(f"it runs as {facts.lock.value.service}")
     elif facts.lock.value.is_in_pod:

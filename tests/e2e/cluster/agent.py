@@ -26,5 +26,9 @@ def start_agent(machine: Machine, settings: dict[str, Any]) -> Process:
         **settings,
     }
     (machine.disk / CONFIG.strip("/")).write_text(json.dumps(document))
-    command = os.environ.get("E2E_AGENT") or f"{sys.executable} -m checkpointer"
-    return machine.start("agent", *shlex.split(command), "run", "--config", CONFIG)
+    return machine.start("agent", *command(), "run", "--config", CONFIG)
+
+
+def command() -> list[str]:
+    """Return how `checkpointer` is called; the command comes next."""
+    return shlex.split(os.environ.get("E2E_AGENT") or f"{sys.executable} -m checkpointer")

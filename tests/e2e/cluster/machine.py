@@ -111,6 +111,15 @@ class Machine:
 
     def run(self, *command: str | Path, text: str | None = None, seconds: float = 60) -> str:
         """Run a program to its end and return what it printed; AssertionError if it failed."""
+        status, output, errors = self.try_to_run(*command, text=text, seconds=seconds)
+        if status:
+            raise AssertionError(f"{' '.join(map(str, command))}: {errors or output}")
+        return output
+
+    def try_to_run(
+        self, *command: str | Path, text: str | None = None, seconds: float = 60
+    ) -> tuple[int, str, str]:
+        """Run a program to its end; return its exit status, its output and its errors."""
         done = subprocess.run(
             self._inside(command),
             input=text,
@@ -119,9 +128,7 @@ class Machine:
             timeout=seconds,
             env=_ENVIRONMENT,
         )
-        if done.returncode:
-            raise AssertionError(f"{' '.join(map(str, command))}: {done.stderr or done.stdout}")
-        return done.stdout
+        return done.returncode, done.stdout, done.stderr
 
     def _inside(self, command: Sequence[str | Path]) -> list[str]:
         enter = ["nsenter", "-t", str(self._init_pid), "--mount", "--net", "--pid", "--"]

@@ -186,7 +186,8 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
     "agent-at-boot": [
         ({"static_pods": GONE}, SKIP, GONE.reason),
         (files(), FAIL, "without the API there would be no agent"),
-        ({**files(), "lock": Known(AgentLock(is_held=False))}, WARN, "nothing in the manifest"),
+        ({**files(), "lock": Known(AgentLock(is_held=False))}, FAIL, "no agent runs, and nothing"),
+        ({**files(), "lock": GONE}, WARN, "nothing in the manifest folder"),
         ({**files(), "lock": Known(AgentLock(is_held=True))}, WARN, "it cannot be told"),
         ({**files(), "lock": Known(AgentLock(True, "cp.service"))}, PASS, "as cp.service"),
         (files(replace(AGENT, host_paths=(str(MANIFESTS),))), FAIL, "there would be no agent"),

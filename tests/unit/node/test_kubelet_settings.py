@@ -125,6 +125,19 @@ def test_the_process_is_the_one_of_this_kubelets_folder(machine: Machine) -> Non
     assert found.value.pid == 8
 
 
+def test_the_files_of_a_kubelet_in_a_container_are_read_there(machine: Machine) -> None:
+    """Or those of the node's kubelet, when it is us who run in a container."""
+    inside = machine.proc / "77/root"
+    machine.kubelet("--config=/k/c.yaml", "--config-dir=/k/d", namespace="mnt:[2]")
+    (inside / "k/d").mkdir(parents=True)
+    (inside / "k/c.yaml").write_text(f"{HEAD}staticPodPath: manifests\n")
+    (inside / "k/d/1.conf").write_text(f"{HEAD}containerRuntimeEndpoint: unix:///run/c.sock\n")
+    found = machine.settings()
+    assert found.static_pod_path == Path("/k/manifests")
+    assert found.runtime_endpoint == "unix:///run/c.sock"
+    assert str(inside) not in found.source
+
+
 @pytest.mark.parametrize("text", ["kind: Pod\n", "{", "[]", "a: &a [*a]\n"])
 def test_a_file_that_is_no_configuration_is_unknown(machine: Machine, text: str) -> None:
     """And the reason names it."""
