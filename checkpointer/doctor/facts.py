@@ -75,6 +75,16 @@ class ApiView:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentSays:
+    """What the running agent says of itself, through its socket."""
+
+    contact: str
+    """`reachable`, `suspect`, `lost` or `denied`."""
+    reason: str
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One look at a node."""
 
@@ -106,5 +116,6 @@ class Facts:
     """About folders of the store that nobody can tell the workload of."""
     static_pods: Fact[tuple[StaticPod, ...]]
     lock: Fact[AgentLock]
+    agent: Fact[AgentSays]
     leftovers: tuple[Path, ...] = field(default=())
     """Folders of other checkpointers."""

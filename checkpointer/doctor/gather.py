@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from checkpointer.core.runtime import Runtime
 from checkpointer.doctor.api_view import view_api
 from checkpointer.doctor.deadline import Asked
 from checkpointer.doctor.examine import examine
-from checkpointer.doctor.facts import ApiView, Examined, Facts
+from checkpointer.doctor.facts import AgentSays, ApiView, Examined, Facts
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.agent_lock import find_agent
 from checkpointer.node.certificates import read_identity
@@ -37,6 +38,7 @@ from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.kubelet_settings import KubeletSettings, find_process, read_settings
 from checkpointer.node.probe import probe_endpoint
 from checkpointer.node.static_pods import StaticPod, read_static_pods
+from checkpointer.report.agent_socket import ask_agent
 from checkpointer.store.contents import Stored
 from checkpointer.store.errors import DiskError
 from checkpointer.store.revisions import Store
@@ -86,6 +88,7 @@ def gather(config: Config, seconds: float = 5.0) -> Facts:
     static_pods = ask("the manifest folder", node.static_pods)
     leftovers = ask("the manifest folder", node.leftovers)
     lock = ask("the agent's lock", lambda: find_agent(config.lock_file))
+    agent = ask("the agent", node.agent_says)
     answered = found.answer()
     runtime = _RuntimeFound("", answered) if isinstance(answered, Unknown) else answered.value
     containers = ask("the container runtime", lambda: _containers_of(runtime))
@@ -116,6 +119,7 @@ def gather(config: Config, seconds: float = 5.0) -> Facts:
         store_problems=contents.value.problems if isinstance(contents, Known) else (),
         static_pods=static_pods.answer(),
         lock=lock.answer(),
+        agent=agent.answer(),
         leftovers=_known(leftovers.answer(), ()),
     )
 
@@ -204,6 +208,20 @@ class _Node:
 
     def static_pods(self) -> Fact[tuple[StaticPod, ...]]:
         return read_static_pods(self._config.manifest_directory, self.name)
+
+    def agent_says(self) -> Fact[AgentSays]:
+        """Ask the running agent what it sees and what troubles it."""
+        try:
+            _, content = ask_agent(self._config.store_directory, "/statusz", self._seconds)
+            status = json.loads(content)
+            contact, problems = status["contact"], status["problems"]
+            return Known(
+                AgentSays(str(contact["state"]), str(contact["reason"]), tuple(map(str, problems)))
+            )
+        except CheckpointerError as error:
+            return Unknown(str(error))
+        except (ValueError, KeyError, TypeError):
+            return Unknown("the agent's answer is not a status")
 
     def leftovers(self) -> Fact[tuple[Path, ...]]:
         """Return what other checkpointers have left beside the manifest folder."""

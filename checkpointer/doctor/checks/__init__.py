@@ -29,6 +29,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "store-folder": disks.store_folder,
     "disk-space": disks.space,
     "agent": agent.running,
+    "contact": agent.contact,
     "agent-at-boot": agent.at_boot,
     "checkpoints": checkpoints.stored,
     "acceptance": checkpoints.acceptance,

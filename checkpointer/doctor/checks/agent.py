@@ -38,6 +38,23 @@ def running(facts: Facts) -> Iterator[Answer]:
         yield passed(f"it runs{_how(facts)}")
 
 
+def contact(facts: Facts) -> Iterator[Answer]:
+    """The running agent has contact, and nothing troubles it."""
+    if isinstance(facts.agent, Unknown):
+        yield skipped(facts.agent.reason)
+        return
+    said = facts.agent.value
+    what = f"the agent says that contact is {said.contact} ({said.reason})"
+    if said.contact == "denied":
+        yield failed(what, "see `api` and `identity-expiry` above: nothing is activated meanwhile")
+    elif said.contact != "reachable":
+        yield warned(what, "see `api` above: no snapshots are taken meanwhile")
+    else:
+        yield passed(what)
+    for problem in said.problems:
+        yield warned(f"the agent says: {problem}", "its log and `checkpointer status` tell more")
+
+
 def at_boot(facts: Facts) -> Iterator[Answer]:
     """Something starts the agent when the API cannot: its own checkpoint, or a service."""
     if isinstance(facts.static_pods, Unknown):

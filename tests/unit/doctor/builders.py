@@ -14,7 +14,7 @@ from checkpointer.core.observation import KubeletRun
 from checkpointer.core.runtime import Container, ContainerState, Runtime
 from checkpointer.core.workload import Workload
 from checkpointer.doctor.checks import CHECKS
-from checkpointer.doctor.facts import ApiView, Examined, Facts, SelectedPod
+from checkpointer.doctor.facts import AgentSays, ApiView, Examined, Facts, SelectedPod
 from checkpointer.doctor.result import Answer
 from checkpointer.node.agent_lock import AgentLock
 from checkpointer.node.certificates import NodeIdentity, Validity
@@ -111,6 +111,7 @@ def healthy(**changes: Any) -> Facts:
         store_problems=(),
         static_pods=Known((AGENT, StaticPod("etcd.yaml", "kube-system", "etcd"))),
         lock=Known(AgentLock(is_held=True, is_in_pod=True)),
+        agent=Known(AgentSays("reachable", "HTTP 200")),
     )
     return replace(facts, **changes)
 

@@ -16,7 +16,7 @@ from checkpointer.core.observation import KubeletRun
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
 from checkpointer.doctor.checks import CHECKS, check
-from checkpointer.doctor.facts import ApiView
+from checkpointer.doctor.facts import AgentSays, ApiView
 from checkpointer.doctor.result import Outcome, worst
 from checkpointer.manifest.verdict import Finding
 from checkpointer.node.agent_lock import AgentLock
@@ -182,6 +182,12 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
         ({"lock": Unknown("cannot open it")}, SKIP, "cannot open it"),
         ({"lock": Known(AgentLock(is_held=False))}, FAIL, "no agent runs"),
         ({"lock": Known(AgentLock(True, "cp.service"))}, PASS, "it runs, as cp.service"),
+    ],
+    "contact": [
+        ({"agent": GONE}, SKIP, GONE.reason),
+        ({"agent": Known(AgentSays("lost", "timeout"))}, WARN, "contact is lost (timeout)"),
+        ({"agent": Known(AgentSays("denied", "HTTP 403"))}, FAIL, "contact is denied"),
+        ({"agent": Known(AgentSays("reachable", "x", ("no room",)))}, WARN, "says: no room"),
     ],
     "agent-at-boot": [
         ({"static_pods": GONE}, SKIP, GONE.reason),
