@@ -155,3 +155,18 @@ def test_a_wrong_configuration_fails(folder: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "kind: expected CheckpointerConfiguration" in done.stderr
+
+
+def test_looking_changes_nothing(protected: SimulatedNode) -> None:
+    """No file is made, written or touched, whatever is found."""
+    node = protected
+    node.agent.stop()
+
+    def files() -> dict[str, tuple[int, int]]:
+        folders = (node.folder / "etc", node.folder / "run")
+        paths = [path for folder in folders for path in folder.rglob("*")]
+        return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_ctime_ns) for p in paths}
+
+    before = files()
+    doctor(node)
+    assert files() == before
