@@ -15,12 +15,15 @@ import socket
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from checkpointer.apply import Applier
 from checkpointer.config import Config
+from checkpointer.core.checkpoint import OwnRecord
 from checkpointer.core.contact import ContactState
 from checkpointer.core.decide import decide, needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.itself import to_record
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Memory, Plan
@@ -30,6 +33,7 @@ from checkpointer.manifest.render import mark_of
 from checkpointer.node.cri import ContainerRuntime, find_runtime
 from checkpointer.node.cri_events import Watch
 from checkpointer.node.folders import FolderWatch
+from checkpointer.node.installation import Installation, read_pod_uid
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.manifests import ManifestFolder
@@ -40,6 +44,7 @@ from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.report.problems import Problems
 from checkpointer.report.reporter import Reporter, read_clocks
 from checkpointer.settings import check, selection, snapshot_settings
+from checkpointer.store.own import own_state, parse_own
 from checkpointer.store.revisions import Store
 
 log = logging.getLogger(__name__)
@@ -55,6 +60,11 @@ EVENTS_CLOSE_SECONDS = 1.0
 
 MASTERS_STATE = "masters"
 """Name of the state in the store that holds the control plane's nodes, for a start without API."""
+LEFT_SECONDS = 60.0
+"""How long an agent that has left waits to be ended by the kubelet, which could start it anew."""
+
+OWN_STATE = "itself"
+"""Name of the state in the store that holds what is remembered of the agent itself."""
 
 CONTACT_STATE = "contact"
 """Name of the state in the store that holds the kubelet's run last seen with contact."""
@@ -113,6 +123,7 @@ class Agent:
             self._kubelet,
             self._folder,
             self._store,
+            Installation(config.pod_uid or read_pod_uid(), config.kubeconfig, self._pods.find),
         )
         self._applier = Applier(self._store, self._folder, self._node_name, dry_run)
         self._runtime: ContainerRuntime | None = None
@@ -139,8 +150,9 @@ class Agent:
         self._applier.on_done = self.reporter.recorder.done
         self._applier.on_failed = self.reporter.recorder.failed
         self._prober.on_result = self.reporter.tally.probed
-        self._unsaved: tuple[str, ...] = ()
-        """Why the state of the last contact could not be saved."""
+        self._unsaved: dict[str, str] = {}
+        """Why a state of the node could not be saved, by its name."""
+        self._own_saved = OwnRecord()
         self._told: tuple[str, ...] = ()
         self._faults = 0
         """Cycles in a row that failed."""
@@ -173,12 +185,20 @@ class Agent:
             while not self._stopping:
                 self._wake.clear()
                 plan = self._cycle_safely()
+                if self._applier.is_giving_way or self._applier.has_left:
+                    self._end()
+                    break
                 if once and (plan is None or self._is_settled):
                     break
                 self._pause(plan)
         finally:
             self._close()
         return self._faults == 0 and self._is_carried
+
+    @property
+    def has_left(self) -> bool:
+        """Tell whether all of ours is gone from the node, for good."""
+        return self._applier.has_left
 
     def cycle(self) -> Plan:
         """Observe, decide, apply, and tell what was done."""
@@ -193,7 +213,9 @@ class Agent:
         self._read_masters(contact.state, now)
         seen = self._observer.observe(contact, pods, now, self._applier.has_failed)
         seen = replace(seen, masters=self._masters)
-        self._follow_events(needs_runtime(contact, seen.manifests, seen.checkpoints))
+        self._follow_events(
+            needs_runtime(contact, seen.manifests, seen.checkpoints, self._observer.itself)
+        )
         failed = frozenset(self._applier.failed_snapshots)
         before = self._memory.kubelet_seen
         asked = self.reporter.requests.newest
@@ -230,6 +252,11 @@ class Agent:
         self._faults = 0
         return plan
 
+    def _end(self) -> None:
+        """Be done: at once for the parked instance, or when the kubelet ends this one."""
+        if self._applier.has_left:
+            self._sleep(LEFT_SECONDS)
+
     def _pause(self, plan: Plan | None) -> None:
         """Wait until something happens or is due; after a fault wait whatever happens."""
         if plan is not None:
@@ -254,6 +281,7 @@ class Agent:
             log.warning("%s", boot_id.reason)
         else:
             self._boot_id = boot_id.value
+        self._recall_itself()
         state = self._store.read_state(CONTACT_STATE)
         if isinstance(state, Unknown) or isinstance(boot_id, Unknown):
             # It cannot be told whether this kubelet has had contact: it may know the parents.
@@ -264,6 +292,20 @@ class Agent:
                 self._memory = replace(self._memory, contact_kubelet=run.value.identity)
         elif isinstance(kubelet := state.value.get("kubelet"), str):
             self._memory = replace(self._memory, contact_kubelet=kubelet)
+
+    def _recall_itself(self) -> None:
+        state = self._store.read_state(OWN_STATE)
+        if isinstance(state, Unknown):
+            log.warning("%s", state.reason)
+            return
+        try:
+            own = parse_own(state.value)
+        except CheckpointerError as error:
+            log.warning("%s: %s", OWN_STATE, error)
+            return
+        self._memory = replace(self._memory, own=own)
+        self._observer.itself = own.workload
+        self._own_saved = own
 
     def _after_first_decision(self) -> None:
         """Start what is heavy, once a decision has been made on contact that was judged.
@@ -360,19 +402,33 @@ class Agent:
         ):
             pods = f"this node's pods are not known: {seen.pods.reason}"
         self._problems.tell_passing(pods, self._now().monotonic)
-        problems = (*self._observer.problems, *self._unsaved, *self.reporter.problems)
+        problems = (*self._observer.problems, *self._unsaved.values(), *self.reporter.problems)
         self._problems.tell(problems)
 
     def _remember(self, memory: Memory) -> None:
+        if self._dry_run or self._applier.has_left:
+            self._memory = memory
+            return
         kubelet = memory.contact_kubelet
-        if kubelet != self._memory.contact_kubelet and not self._dry_run:
-            try:
-                self._store.write_state(CONTACT_STATE, {"kubelet": kubelet})
-                self._unsaved = ()
-            except CheckpointerError as error:
-                self._unsaved = (str(error),)
-                memory = replace(memory, contact_kubelet=self._memory.contact_kubelet)
+        if kubelet != self._memory.contact_kubelet and not self._save(
+            CONTACT_STATE, {"kubelet": kubelet}
+        ):
+            memory = replace(memory, contact_kubelet=self._memory.contact_kubelet)
+        if to_record(self._own_saved, memory.own):
+            if self._save(OWN_STATE, own_state(memory.own)):
+                self._own_saved = memory.own
+            else:  # nobody leaves a node on what would not survive a crash
+                memory = replace(memory, own=replace(memory.own, leaving=self._own_saved.leaving))
         self._memory = memory
+
+    def _save(self, name: str, state: dict[str, Any]) -> bool:
+        try:
+            self._store.write_state(name, state)
+        except CheckpointerError as error:
+            self._unsaved[name] = str(error)
+            return False
+        self._unsaved.pop(name, None)
+        return True
 
     def _equip_snapshots(self) -> None:
         """Let snapshots be taken as soon as there is a client to read the API with."""

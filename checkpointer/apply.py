@@ -16,7 +16,17 @@ from checkpointer.core.checkpoint import Checkpoint, Record, Revision
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
-from checkpointer.core.plan import Action, Activate, Kill, Plan, Release, Remove, Snapshot
+from checkpointer.core.plan import (
+    Action,
+    Activate,
+    GiveWay,
+    Kill,
+    Leave,
+    Plan,
+    Release,
+    Remove,
+    Snapshot,
+)
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError, NotCheckpointableError
 from checkpointer.manifest.render import render
@@ -67,6 +77,10 @@ class Applier:
         """Told of each action that was carried out, with the revision that a snapshot stored."""
         self.on_failed: Callable[[Action, str], None] = lambda _, __: None
         """Told of each action that failed, when that is new or its reason is."""
+        self.is_giving_way = False
+        """Whether this instance is to end, so that the parked one may work."""
+        self.has_left = False
+        """Whether all that was ours is gone from the node."""
 
     def apply(
         self, plan: Plan, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
@@ -186,7 +200,23 @@ class Applier:
             case Remove(workload, reason):
                 self._store.remove(workload)
                 log.info("removed %s: %s", workload, reason)
+            case GiveWay(_, reason):
+                log.info("giving way to the parked instance: %s", reason)
+                self.is_giving_way = True
+            case Leave():
+                self._leave(action)
         return None
+
+    def _leave(self, action: Leave) -> None:
+        """Remove the last of ours. Its manifest goes before what tells why: a copy that was
+        started anew in between would otherwise not know that it is to go."""
+        self._store.remove(action.workload)
+        if action.file_name is not None:
+            self._folder.remove(action.file_name)
+        for problem in self._store.dissolve():
+            log.warning("%s", problem)
+        log.warning("left this node: %s", action.reason)
+        self.has_left = True
 
     def _activate(self, action: Activate) -> None:
         workload, number = action.workload, action.revision

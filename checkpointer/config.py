@@ -116,6 +116,8 @@ class Config:
     """The CRI socket; empty: the first well-known one that exists."""
     lock_file: Path = Path("/run/pod-checkpointer/lock")
     boot_id_file: Path = Path("/proc/sys/kernel/random/boot_id")
+    pod_uid: str = ""
+    """The UID of the pod that the agent runs in; empty: what its mount table tells."""
     selection: SelectionConfig = SelectionConfig()
     stage_zero: tuple[dict[str, Any], ...] | None = None
     """Rules that put a workload into stage 0: namespace, names, labels; none: the default."""
@@ -282,7 +284,9 @@ def _leaf_keys(schema: Any, prefix: str) -> list[str]:
 
 def _key(name: str) -> str:
     first, *rest = name.removesuffix("_seconds").split("_")
-    return first + "".join(word.capitalize() if word != "id" else "ID" for word in rest)
+    return first + "".join(
+        word.upper() if word in ("id", "uid") else word.capitalize() for word in rest
+    )
 
 
 def setting_keys() -> list[str]:
@@ -433,6 +437,8 @@ def _contradictions(config: Config) -> list[str]:
             problems.append(f"endpoints[{index}]: expected https://host:port")
     if config.service.port > 65535:
         problems.append(f"service.port: expected at most 65535, not {config.service.port}")
+    if not re.fullmatch(r"[0-9a-f-]{0,36}", config.pod_uid):
+        problems.append(f"podUID: expected the UID of a pod, not {_shown(config.pod_uid)}")
     if not _is_runtime_endpoint(config.runtime_endpoint):
         problems.append(
             f"runtimeEndpoint: expected unix:///path/to/socket of at most {_SOCKET_PATH_BYTES} "

@@ -13,15 +13,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from checkpointer.core.contact import Contact
+from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.decide import needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.itself import recognise
 from checkpointer.core.moment import Moment
-from checkpointer.core.observation import NOT_ASKED, Observation, Pod
+from checkpointer.core.observation import NOT_ASKED, Itself, Observation, Pod
 from checkpointer.core.runtime import Runtime
-from checkpointer.core.workload import template_of, workload_of
+from checkpointer.core.workload import Workload, template_of, workload_of
 from checkpointer.manifest.select import Selection, exclusion, is_meant, is_ready
 from checkpointer.node.cri import ContainerRuntime
+from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.node.manifests import Folder, ManifestFolder
 from checkpointer.store.contents import Stored
@@ -111,8 +113,12 @@ class Observer:
         kubelet: Kubelet,
         folder: ManifestFolder,
         store: Store,
+        installation: Installation | None = None,
     ) -> None:
         self._pods, self._kubelet = pods, kubelet
+        self._installation = installation
+        self.itself: Workload | None = None
+        """The controller of the agent's own pod, once it has been recognised."""
         self.runtime: ContainerRuntime | None = None
         """Set once the runtime's socket has been found."""
         self.problems: tuple[str, ...] = ()
@@ -130,12 +136,12 @@ class Observer:
         runtime: Fact[Runtime]
         if self.runtime is None:
             runtime = Unknown("no container runtime socket was found")
-        elif ask_runtime or needs_runtime(contact, manifests, checkpoints):
+        elif ask_runtime or needs_runtime(contact, manifests, checkpoints, self.itself):
             runtime = self.runtime.observe()
         else:
             runtime = NOT_ASKED
         self.problems = (*_problems_of(folder, runtime), *_problems_of_store(stored))
-        return Observation(
+        found = Observation(
             contact=contact,
             pods=Known(self._pods.read(pods.value, now)) if isinstance(pods, Known) else pods,
             runtime=runtime,
@@ -143,6 +149,25 @@ class Observer:
             manifests=manifests,
             checkpoints=checkpoints,
         )
+        return replace(found, itself=self._itself(found))
+
+    def _itself(self, seen: Observation) -> Itself | None:
+        """Return what can be told of the agent itself; the API is asked only when that may count.
+
+        That is while it answers, and shows no pod of ours, or the marker has not been seen yet.
+        """
+        if (place := self._installation) is None:
+            return None
+        found = recognise(place.pod_uid, seen.pods, seen.manifests, seen.checkpoints)
+        self.itself = found or self.itself
+        if self.itself is None:
+            return None
+        itself = Itself(self.itself, place.pod_uid, place.cluster())
+        if seen.contact.state is not ContactState.REACHABLE or not isinstance(seen.pods, Known):
+            return itself
+        is_here = any(pod.workload == self.itself for pod in seen.pods.value)
+        owner, marker = place.look(self.itself, is_here)
+        return replace(itself, owner=owner, marker=marker)
 
 
 def _problems_of(folder: Fact[Folder], runtime: Fact[Runtime]) -> list[str]:

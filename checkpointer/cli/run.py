@@ -13,6 +13,10 @@ import sys
 from checkpointer.config import Config, ConfigError, load
 from checkpointer.errors import CheckpointerError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from checkpointer.store.lock import InstanceLock
+
 DEFAULT_CONFIG = "/etc/kubernetes/pod-checkpointer.yaml"
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -107,12 +111,15 @@ def _run_alone(config: Config, arguments: argparse.Namespace) -> int:
     except LockWaitEndedError:
         return 0
     try:
-        return _run_agent(config, arguments)
+        return _run_agent(config, arguments, lock)
     finally:
         lock.release()
 
 
-def _run_agent(config: Config, arguments: argparse.Namespace) -> int:
+def _run_agent(
+    config: Config, arguments: argparse.Namespace, lock: InstanceLock | None = None
+) -> int:
+    import contextlib
     import signal
 
     early: list[int] = []
@@ -128,4 +135,7 @@ def _run_agent(config: Config, arguments: argparse.Namespace) -> int:
     if early:
         agent.stop()
     is_well = agent.run(once=arguments.once)
+    if agent.has_left and lock is not None:
+        with contextlib.suppress(OSError):  # it lies in memory: no reboot brings it back
+            lock.remove()
     return 0 if is_well or not arguments.once else EXIT_FAILED

@@ -77,6 +77,27 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnRecord:
+    """What must survive a restart about the agent's own installation; changes rarely."""
+
+    workload: Workload | None = None
+    """The controller of the agent's own pods."""
+    cluster: str = ""
+    """Which cluster has shown them: a digest of its CA."""
+    has_marker: bool = False
+    """Whether the installation's marker has been seen there: only then its absence tells."""
+    gone_seconds: float = 0.0
+    """For how long the API has positively said that the installation is gone."""
+    leaving: bool = False
+    """Whether that was long enough: everything of ours goes."""
+    gave_way_to: int = 0
+    """The revision of itself that the agent last gave way to, that it may prove itself."""
+    tries: int = 0
+    refusals: int = 0
+    """How often the copy gave way in a row because its credentials were refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One workload's stored revisions, newest first; none when every one failed to verify."""
 

@@ -8,7 +8,7 @@ facts after its plan was applied, it plans nothing more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from checkpointer.core.activation import activation
@@ -18,13 +18,24 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hand_over import informed, is_under_way, time_left
 from checkpointer.core.held import held
 from checkpointer.core.hold import has_hold, hold_of
+from checkpointer.core.itself import (
+    Own,
+    gave_way,
+    leave,
+    own_of,
+    own_step,
+    remember_itself,
+    taken_along,
+)
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import Occupancy, is_current, occupancies
 from checkpointer.core.plan import (
     Action,
     Activate,
+    GiveWay,
     Kill,
+    Leave,
     Memory,
     Plan,
     Release,
@@ -43,21 +54,27 @@ from checkpointer.core.snapshots import due_snapshots
 from checkpointer.core.turns import wait_for_turn
 from checkpointer.core.workload import Workload
 
+_UNINSTALLED_TICK_SECONDS = 5.0
+"""How soon to look again while the installation is gone: the grace is counted while looking."""
+
 
 def needs_runtime(
     contact: Contact,
     manifests: Fact[tuple[ActiveManifest, ...]],
     checkpoints: Fact[tuple[Checkpoint, ...]],
+    own: Workload | None = None,
 ) -> bool:
     """Tell whether a decision on these facts asks for the runtime's: at rest it does not.
 
-    While contact is not good, while a copy is active, and until a hand-over has ended.
+    While contact is not good, while a copy is active (but for the agent's own), until a hand-over
+    has ended, and while anything is held by hand.
     """
     if contact.state is not ContactState.REACHABLE or not isinstance(manifests, Known):
         return True
-    if isinstance(checkpoints, Known) and any(c.record.hand_over.to for c in checkpoints.value):
-        return True
-    return has_hold(checkpoints) or bool(manifests.value)
+    is_amid = isinstance(checkpoints, Known) and any(
+        c.record.hand_over.to for c in checkpoints.value
+    )
+    return is_amid or has_hold(checkpoints) or any(m.workload != own for m in manifests.value)
 
 
 def decide(
@@ -75,6 +92,8 @@ def decide(
         wake_in = rules.lost_watch_seconds if is_lost else rules.tick_seconds
         return Plan(sentence, memory, wake_in=wake_in)
     memory = _remember_kubelet(seen, memory, now.monotonic)
+    memory = remember_itself(seen, memory, rules, now.monotonic)
+    own = own_of(seen, memory, failed_snapshots, now.monotonic)
     stored = frozenset(c.workload for c in seen.checkpoints.value)
     checkpoints = (*seen.checkpoints.value, *_without_store(seen, stored))
     by_workload = _by_workload(seen.pods)
@@ -82,55 +101,60 @@ def decide(
     manifests = (
         {m.workload: m for m in seen.manifests.value} if isinstance(seen.manifests, Known) else None
     )
-    situation = _situation(seen, memory, rules, now, node_name)
-    for checkpoint in checkpoints:
-        if not manifests or checkpoint.workload not in manifests:
-            situation = _with_hand_over(situation, checkpoint, checkpoint.record)
+    situation = _situation(seen, memory, rules, now, node_name, own)
+    situation = _amid_hand_overs(situation, checkpoints, manifests or {})
     elapsed = 0.0 if memory.last_cycle is None else now.monotonic - memory.last_cycle
-    builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since)
+    builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since, own)
     for checkpoint in checkpoints:
         workload = checkpoint.workload
         track = memory.tracks.get(workload, Track(absent_seconds=checkpoint.record.absent_seconds))
         pods = _pods_of(workload, seen.pods, by_workload)
-        occupancy = by_digest(workload)
+        if own is not None and workload == own.workload:
+            builder.add_own(checkpoint, pods, manifests, situation, own)
+            continue
         track = with_absence(track, checkpoint.record, seen.pods, pods, elapsed, situation)
         track = _with_leaving(track, seen.pods, pods, situation)
         stored_record = checkpoint.record
         is_active = manifests is not None and workload in manifests
-        record = _informed(stored_record, track, pods, is_active)
-        checkpoint = replace(checkpoint, record=record)
+        checkpoint = _informed(checkpoint, track, pods, is_active)
         if isinstance(pods, Known):
-            good = promoted(
-                checkpoint,
-                pods.value,
-                memory.ready_since,
-                memory.attempts,
-                failed_snapshots,
-                situation,
-            )
+            good = promoted(checkpoint, pods.value, memory, failed_snapshots, situation)
             checkpoint = replace(checkpoint, record=good)
-        if manifests is None:
-            reason = seen.manifests.reason if isinstance(seen.manifests, Unknown) else ""
-            step = Step(Standing("frozen", f"the manifest folder: {reason}"), track)
-        elif (
-            by_hand := held(
-                checkpoint, manifests.get(workload), occupancy, track, situation, now.wall
-            )
-        ) is not None:
-            step = by_hand
-        elif (manifest := manifests.get(workload)) is not None:
-            step = release(checkpoint, manifest, pods, occupancy, track, situation)
+        if isinstance(seen.manifests, Unknown):
+            step = Step(Standing("frozen", f"the manifest folder: {seen.manifests.reason}"), track)
         else:
-            step = activation(checkpoint, pods, occupancy, track, situation)
-        is_held = hold_of(checkpoint, now.wall) is not None
-        if manifests is not None and not is_held and is_unwanted(track, seen.pods, situation):
-            step = _farewell(checkpoint, manifests.get(workload), step, builder)
+            manifest = (manifests or {}).get(workload)
+            step = _step(checkpoint, manifest, pods, by_digest(workload), track, situation)
+            is_held = hold_of(checkpoint, now.wall) is not None
+            if not is_held and is_unwanted(track, seen.pods, situation):
+                step = _farewell(checkpoint, manifest, step, builder)
+            if own is not None and own.is_leaving:
+                step = taken_along(checkpoint, manifest, step)
         builder.add(checkpoint, stored_record, step)
         if isinstance(step.action, Release) and step.record is not None:
             situation = _with_hand_over(situation, checkpoint, step.record)
-    if isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
+    if own is not None and own.is_leaving:
+        builder.add_leave(leave(own, seen.manifests, {c.workload for c in checkpoints}))
+    elif isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
         builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
     return builder.plan(seen)
+
+
+def _step(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest | None,
+    pods: Fact[tuple[Pod, ...]],
+    occupancy: Fact[Occupancy],
+    track: Track,
+    situation: Situation,
+) -> Step:
+    """Decide on one checkpoint: by an operator's hold, else active or not."""
+    by_hand = held(checkpoint, manifest, occupancy, track, situation, situation.wall)
+    if by_hand is not None:
+        return by_hand
+    if manifest is not None:
+        return release(checkpoint, manifest, pods, occupancy, track, situation)
+    return activation(checkpoint, pods, occupancy, track, situation)
 
 
 class _PlanBuilder:
@@ -143,8 +167,10 @@ class _PlanBuilder:
         now: float,
         stored: frozenset[Workload],
         contact_since: float,
+        own: Own | None,
     ) -> None:
         self.memory, self.rules, self.now, self.stored = memory, rules, now, stored
+        self.own = own.workload if own is not None else None
         self.contact_since = contact_since
         self.actions: list[Action] = []
         self.records: dict[Workload, Record] = {}
@@ -162,7 +188,7 @@ class _PlanBuilder:
             stage = next(
                 (r.stage for r in checkpoint.revisions if r.number == step.action.revision), 1
             )
-            if stage == 0 and not self._was_tried_in_this_outage():
+            if stage == 0 and workload != self.own and not self._was_tried_in_this_outage():
                 self.memory = replace(self.memory, stage_zero_at=self.now)
         if record != stored and workload in self.stored:
             self.records[workload] = record
@@ -171,6 +197,28 @@ class _PlanBuilder:
         if step.wake_in is not None:
             self.wake_in = min(self.wake_in, step.wake_in)
         self.steps[workload] = step
+
+    def add_own(
+        self,
+        checkpoint: Checkpoint,
+        pods: Fact[tuple[Pod, ...]],
+        manifests: Mapping[Workload, ActiveManifest] | None,
+        situation: Situation,
+        own: Own,
+    ) -> None:
+        """Add the agent's own checkpoint: it follows rules of its own."""
+        if manifests is None:
+            step = Step(Standing("frozen", "the manifest folder"), Track())
+        else:
+            step = own_step(checkpoint, manifests.get(checkpoint.workload), situation, own)
+        record = gave_way(self.memory.own, step, checkpoint, situation.contact.state)
+        self.memory = replace(self.memory, own=record)
+        informed = replace(checkpoint, record=_with_parents(checkpoint.record, pods))
+        self.add(informed, checkpoint.record, step)
+
+    def add_leave(self, action: Leave | None) -> None:
+        if action is not None:
+            self.actions.append(action)
 
     def use_removal(self) -> None:
         self.may_remove = False
@@ -193,8 +241,11 @@ class _PlanBuilder:
         tracks = {workload: step.track for workload, step in self.steps.items()}
         standings = {workload: step.standing for workload, step in self.steps.items()}
         memory = replace(self.memory, tracks=tracks, last_cycle=self.now)
+        others = {w: step for w, step in self.steps.items() if w != self.own}
+        if memory.is_uninstalled:
+            self.wake_in = min(self.wake_in, _UNINSTALLED_TICK_SECONDS)
         wake_in = max(
-            min(self.wake_in, _watch_in(seen, self.steps, self.rules, self.now)),
+            min(self.wake_in, _watch_in(seen, others, self.rules, self.now)),
             self.rules.watch_seconds,
         )
         return Plan(
@@ -233,7 +284,12 @@ def _without_store(seen: Observation, stored: frozenset[Workload]) -> list[Check
 
 
 def _situation(
-    seen: Observation, memory: Memory, rules: Rules, now: Moment, node_name: str
+    seen: Observation,
+    memory: Memory,
+    rules: Rules,
+    now: Moment,
+    node_name: str,
+    own: Own | None,
 ) -> Situation:
     return Situation(
         seen.contact,
@@ -243,9 +299,21 @@ def _situation(
         now.boot_id,
         now.wall,
         now.monotonic,
-        _stage_opens_in(seen, memory, rules, now.monotonic),
+        _stage_opens_in(seen, memory, rules, now.monotonic, own),
         wait_for_turn(seen.masters, node_name, now.wall),
     )
+
+
+def _amid_hand_overs(
+    situation: Situation,
+    checkpoints: Iterable[Checkpoint],
+    manifests: Mapping[Workload, ActiveManifest],
+) -> Situation:
+    """Return the situation with every hand-over of stage 0 that the records tell of."""
+    for checkpoint in checkpoints:
+        if checkpoint.workload not in manifests:
+            situation = _with_hand_over(situation, checkpoint, checkpoint.record)
+    return situation
 
 
 def _with_hand_over(situation: Situation, checkpoint: Checkpoint, record: Record) -> Situation:
@@ -257,11 +325,14 @@ def _with_hand_over(situation: Situation, checkpoint: Checkpoint, record: Record
     return replace(situation, hand_over_left=left)
 
 
-def _stage_opens_in(seen: Observation, memory: Memory, rules: Rules, now: float) -> float:
+def _stage_opens_in(
+    seen: Observation, memory: Memory, rules: Rules, now: float, own: Own | None
+) -> float:
     """Return for how long the later stage waits: not at all on a node without a stage 0."""
     if isinstance(seen.checkpoints, Unknown):
         return rules.stage_delay_seconds
-    if not any(c.revisions and c.revisions[0].stage == 0 for c in seen.checkpoints.value):
+    others = (c for c in seen.checkpoints.value if own is None or c.workload != own.workload)
+    if not any(c.revisions and c.revisions[0].stage == 0 for c in others):
         return 0.0
     since = seen.contact.since
     if memory.stage_zero_at is not None:
@@ -325,14 +396,17 @@ def _pods_of(
     return pods if isinstance(pods, Unknown) else Known(by_workload.get(workload, ()))
 
 
-def _informed(record: Record, track: Track, pods: Fact[tuple[Pod, ...]], is_active: bool) -> Record:
-    """Return the record with what this look tells, before anything is decided on it.
+def _informed(
+    checkpoint: Checkpoint, track: Track, pods: Fact[tuple[Pod, ...]], is_active: bool
+) -> Checkpoint:
+    """Return it with what this look tells in its record, before anything is decided on it.
 
     A hand-over of a copy whose manifest is there did not get far: it begins anew.
     """
-    record = _with_parents(with_absence_recorded(record, track), pods)
+    record = _with_parents(with_absence_recorded(checkpoint.record, track), pods)
     way = informed(record.hand_over, pods)
-    return replace(record, hand_over=replace(way, to="") if is_active else way)
+    record = replace(record, hand_over=replace(way, to="") if is_active else way)
+    return replace(checkpoint, record=record)
 
 
 def _with_leaving(
@@ -375,7 +449,7 @@ def _believed(pods: tuple[Pod, ...], seen: Observation, now: Moment) -> tuple[Po
 
 def _ordered(actions: list[Action]) -> tuple[Action, ...]:
     """Put what restores contact first and what can wait last."""
-    order = (Release, Kill, Activate, Snapshot, Remove)
+    order = (Release, Kill, Activate, Snapshot, Remove, GiveWay, Leave)
     return tuple(sorted(actions, key=lambda action: order.index(type(action))))
 
 
@@ -429,3 +503,7 @@ def _phrase(action: Action) -> str:
             return f"end the released copy of {workload}"
         case Remove(workload, reason):
             return f"remove {workload}: {reason}"
+        case GiveWay(_, reason):
+            return f"give way: {reason}"
+        case Leave(_, _, reason):
+            return f"leave this node: {reason}"

@@ -54,6 +54,20 @@ class KubeletRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Itself:
+    """Which pod the agent runs in, and what the API says of what that belongs to."""
+
+    workload: Workload
+    pod_uid: str
+    cluster: str = ""
+    """A digest of the CA that the API is verified by; empty when it cannot be read."""
+    owner: Fact[bool] = Unknown("not asked")
+    """Whether the controller is there; an identity that may not read it cannot tell."""
+    marker: Fact[bool] = Unknown("not asked")
+    """Whether the Service of the controller's name is there: every node may read Services."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What all observers say at one moment."""
 
@@ -65,3 +79,5 @@ class Observation:
     checkpoints: Fact[tuple[Checkpoint, ...]]
     masters: Fact[Masters] = Unknown("not read yet")
     """As the API last told them."""
+    itself: Itself | None = None
+    """None when the agent runs in no pod, or it cannot be told in which."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from checkpointer.core.checkpoint import Record
+from checkpointer.core.checkpoint import OwnRecord, Record
 from checkpointer.core.workload import Workload
 
 
@@ -62,7 +62,24 @@ class Remove:
     reason: str
 
 
-Action = Snapshot | Activate | Release | Kill | Remove
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """End this instance of the agent, so that the one that is parked may work."""
+
+    workload: Workload
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Remove what is left of ours on the node: the agent's own checkpoint, its manifest last."""
+
+    workload: Workload
+    file_name: str | None
+    reason: str
+
+
+Action = Snapshot | Activate | Release | Kill | Remove | GiveWay | Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +132,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is remembered between cycles; only `contact_kubelet` must survive a restart."""
+    """What is remembered between cycles; `contact_kubelet` and `own` must survive a restart."""
 
     contact_kubelet: str | None = None
     """Identity of the kubelet's run that was last seen while contact was Reachable."""
@@ -128,6 +145,11 @@ class Memory:
     last_removal: float | None = None
     stage_zero_at: float | None = None
     """When a stage-0 checkpoint was last activated in this outage."""
+    own: OwnRecord = OwnRecord()
+    began: float | None = None
+    """When this run of the agent began to work."""
+    is_uninstalled: bool = False
+    """Whether the API said in the last cycle that the installation is gone."""
 
 
 @dataclass(frozen=True, slots=True)

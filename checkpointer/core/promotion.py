@@ -7,21 +7,20 @@ what came after it fails.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from checkpointer.core.checkpoint import Checkpoint, Record
 from checkpointer.core.contact import ContactState
 from checkpointer.core.observation import Pod
-from checkpointer.core.plan import Attempt
+from checkpointer.core.plan import Memory
 from checkpointer.core.situation import Situation
 
 
 def promoted(
     checkpoint: Checkpoint,
     pods: Iterable[Pod],
-    ready_since: Mapping[str, float],
-    attempts: Mapping[str, Attempt],
+    memory: Memory,
     failed_snapshots: Collection[str],
     situation: Situation,
 ) -> Record:
@@ -38,7 +37,7 @@ def promoted(
     if not has_contact or (newest.stage == 0 and situation.contact.since > long_ago):
         return record
     for pod in pods:
-        attempt, since = attempts.get(pod.uid), ready_since.get(pod.uid)
+        attempt, since = memory.attempts.get(pod.uid), memory.ready_since.get(pod.uid)
         if attempt is None or since is None or pod.uid in failed_snapshots:
             continue
         is_newest = pod.ready and attempt.signature == pod.signature

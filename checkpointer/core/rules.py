@@ -34,6 +34,8 @@ class Rules:
     """Restarts of a copy, none of them running, after which the revision before is tried."""
     absent_seconds: float = 300.0
     """How long the API must say that nothing of a workload is wanted here before it is removed."""
+    leave_seconds: float = 60.0
+    """How long the API must say that the agent's installation is gone before everything goes."""
     removal_interval_seconds: float = 60.0
     tick_seconds: float = 30.0
     """The safety net: a cycle with nothing to wait for is repeated after this time."""

@@ -95,6 +95,15 @@ class InstanceLock:
         if handle is not None:
             os.close(handle)
 
+    def remove(self) -> None:
+        """Remove the file that we hold, when the agent leaves the node for good.
+
+        One that waits for it finds it replaced and makes its own; ours ends with this process.
+        Raises OSError.
+        """
+        if self._handle is not None and _is_at(self._handle, self.path):
+            os.unlink(self.path)
+
     def _take(self, operation: int) -> bool:
         """Lock the file that the path names; False when somebody holds it or it was replaced."""
         try:

@@ -88,6 +88,11 @@ def parse_hold(content: bytes, shown: str) -> tuple[Workload, Hold]:
     return workload, hold
 
 
+def parse_workload(value: object, shown: str) -> Workload:
+    """Return the workload that a part of a file names. Raises StoreError naming file and key."""
+    return _typed(Workload, value, shown)
+
+
 def _current(value: dict[str, Any], shown: str) -> dict[str, Any]:
     if value.get("format") != FORMAT:
         raise StoreError(f"{shown}: format is not {FORMAT}")

@@ -7,6 +7,7 @@ The reading side never hides a checkpoint behind another one's damage.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from checkpointer.store.copies import remove_leftovers, renew_tokens
 from checkpointer.store.digests import StoredRevision
 from checkpointer.store.durable import Disk, store_errors, temporary_name
 from checkpointer.store.errors import DiskError, StoreError
+from checkpointer.store.files import list_names
 from checkpointer.store.material import RenderedVolume
 from checkpointer.store.provenance import (
     canonical,
@@ -64,6 +66,7 @@ class Store:
         self._disk = Disk(calls)
         self._calls = self._disk.calls
         self._contents = Contents(root, self._calls)
+        self._is_dissolved = False
 
     def read(self) -> Fact[Stored]:
         """Return all checkpoints; the same object again as long as nothing has changed.
@@ -95,6 +98,8 @@ class Store:
 
         Every write does so first; calling it at start only tells of a bad root earlier.
         """
+        if self._is_dissolved:
+            raise StoreError(f"{self.root} is not written to any more: the agent has left")
         with store_errors(f"cannot use {self.root} as the store"):
             check_folder(self.root)
             for folder in reversed(self.root.parents):
@@ -282,6 +287,27 @@ class Store:
                 self.invalidate(workload)
         return True
 
+    def dissolve(self) -> tuple[str, ...]:
+        """Remove the node's state and the root, when no checkpoint is left; return what stays.
+
+        For good: this object writes nothing any more, whoever still wants to remember something.
+        The root stays where it is a mount of its own, and with it what is not ours.
+        """
+        self._is_dissolved = True
+        try:
+            with store_errors(f"cannot remove {self.root}"):
+                remove_temporaries(self._disk, self.root, self.root)
+                if (self.root / layout.STATE).is_dir():
+                    self._disk.remove_tree(self.root / layout.STATE, inside=self.root)
+                left = list_names(self._calls, self.root) or ()
+                if not left and self.root.is_dir():
+                    _remove_root(self._disk, self.root)
+        except DiskError as error:
+            return (str(error),)
+        finally:
+            self.invalidate()
+        return tuple(f"{self.root / name} is not ours and stays" for name in left)
+
     def read_state(self, name: str) -> Fact[dict[str, Any]]:
         """Return a small state of the node; empty when it was never written."""
         return read_state(self._calls, self.root, name)
@@ -328,3 +354,12 @@ class Store:
     def _make_parent(self, folder: Path) -> None:
         if not folder.exists():
             self._disk.make_directory(folder, 0o755)
+
+
+def _remove_root(disk: Disk, root: Path) -> None:
+    try:
+        disk.remove_empty_directory(root)
+    except StoreError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno != errno.EBUSY:
+            raise

@@ -13,7 +13,7 @@ from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.decide import decide
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
-from checkpointer.core.observation import KubeletRun, Observation, Pod
+from checkpointer.core.observation import Itself, KubeletRun, Observation, Pod
 from checkpointer.core.occupancy import SOURCE_ANNOTATION, WORKLOAD_LABEL
 from checkpointer.core.plan import Memory, Plan, Track
 from checkpointer.core.rules import Rules
@@ -217,6 +217,7 @@ class Node:
     memory: Memory = Memory(contact_kubelet=SAME_KUBELET.identity)
     rules: Rules = RULES
     failed_snapshots: frozenset[str] = frozenset()
+    itself: Itself | None = None
 
     def but(self, **changes: Any) -> Node:
         return replace(self, **changes)
@@ -234,7 +235,8 @@ class Node:
             self.kubelet,
             self.manifests,
             self.checkpoints,
-            self.masters,
+            masters=self.masters,
+            itself=self.itself,
         )
 
     def decide(self, now: float = NOW) -> Plan:

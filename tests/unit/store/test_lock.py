@@ -205,3 +205,19 @@ def test_lock_is_not_inherited_by_children(path, held):
     finally:
         child.kill()
         child.wait()
+
+
+def test_an_agent_that_leaves_takes_the_lock_file_along(tmp_path: Path) -> None:
+    """And only a file that it holds: one that was put there since is somebody else's."""
+    path = tmp_path / "run" / "lock"
+    lock = InstanceLock(path)
+    lock.remove()
+    lock.acquire()
+    lock.remove()
+    assert not path.exists()
+    other = InstanceLock(path)
+    assert other.try_acquire()
+    lock.remove()
+    assert path.exists()
+    lock.release()
+    other.release()

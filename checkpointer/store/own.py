@@ -1,0 +1,32 @@
+"""The form in which the store keeps what is remembered of the agent itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from checkpointer.core.checkpoint import OwnRecord
+from checkpointer.store.errors import StoreError
+from checkpointer.store.provenance import parse_workload
+
+
+def own_state(record: OwnRecord) -> dict[str, Any]:
+    """Return the record as a state of the node."""
+    return asdict(record)
+
+
+def parse_own(state: Mapping[str, Any]) -> OwnRecord:
+    """Return the record that a state holds; the default for an empty one. Raises StoreError."""
+    found: dict[str, Any] = {}
+    for field in fields(OwnRecord):
+        value = state.get(field.name)
+        if value is None:
+            continue
+        if field.name == "workload":
+            found[field.name] = parse_workload(value, "workload")
+        elif type(value) is type(field.default):
+            found[field.name] = value
+        else:
+            raise StoreError(f"{field.name} is not of type {field.type}")
+    return OwnRecord(**found)

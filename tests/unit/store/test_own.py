@@ -1,0 +1,80 @@
+"""What is remembered of the agent itself, and the end of the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpointer.core.checkpoint import OwnRecord
+from checkpointer.core.facts import Known
+from checkpointer.core.workload import Workload
+from checkpointer.store.errors import StoreError
+from checkpointer.store.own import own_state, parse_own
+from checkpointer.store.revisions import Store
+
+RECORD = OwnRecord(
+    workload=Workload("kube-system", "DaemonSet", "pod-checkpointer"),
+    cluster="ab12",
+    has_marker=True,
+    gone_seconds=12.5,
+    leaving=True,
+    gave_way_to=3,
+    tries=2,
+    refusals=1,
+)
+
+
+@pytest.mark.parametrize("record", [RECORD, OwnRecord()])
+def test_the_record_survives_a_restart(tmp_path: Path, record: OwnRecord) -> None:
+    """All of it, also what was never set."""
+    store = Store(tmp_path / "store")
+    store.write_state("itself", own_state(record))
+    found = Store(tmp_path / "store").read_state("itself")
+    assert isinstance(found, Known)
+    assert parse_own(found.value) == record
+
+
+def test_what_is_missing_is_as_if_never_set() -> None:
+    """An older version's state, or none, and keys of a later one."""
+    assert parse_own({}) == OwnRecord()
+    assert parse_own({"tries": 1, "invented_later": True}) == OwnRecord(tries=1)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"leaving": "yes"}, "leaving is not of type bool"),
+        ({"leaving": 1}, "leaving is not of type bool"),
+        ({"tries": True}, "tries is not of type int"),
+        ({"workload": "kube-system"}, "workload is missing"),
+        ({"workload": {"namespace": "a", "kind": "b"}}, "workload.name is missing"),
+    ],
+)
+def test_a_damaged_record_is_named_by_its_key(state: dict[str, Any], said: str) -> None:
+    """Nothing is guessed: on a wrong guess the agent could leave the node."""
+    with pytest.raises(StoreError, match=said):
+        parse_own(state)
+
+
+def test_a_dissolved_store_is_gone_and_stays_so(tmp_path: Path) -> None:
+    """Whoever wants to remember something afterwards is told that there is no store."""
+    store = Store(tmp_path / "store")
+    store.write_state("itself", own_state(RECORD))
+    assert store.dissolve() == ()
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(StoreError, match="the agent has left"):
+        store.write_state("itself", own_state(RECORD))
+    assert not (tmp_path / "store").exists()
+    assert store.dissolve() == ()
+
+
+def test_what_is_not_ours_stays_in_the_store_and_is_named(tmp_path: Path) -> None:
+    """A folder that somebody keeps things in is left with them."""
+    root = tmp_path / "store"
+    store = Store(root)
+    store.write_state("itself", own_state(RECORD))
+    (root / "notes.txt").write_text("mine")
+    assert store.dissolve() == (f"{root / 'notes.txt'} is not ours and stays",)
+    assert [path.name for path in root.iterdir()] == ["notes.txt"]
