@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 
@@ -22,6 +23,7 @@ COMMANDS = {
     "logs": "print the log of a container of this node",
     "history": "tell what happened on this node",
     "gc": "remove what nothing needs any more",
+    "import": "take over what the bootkube checkpointer keeps on this node",
     "explain": "say what would become of a pod, and why",
     "doctor": "say whether this node would come back, and what to do if not",
     "prepare-reboot": "take fresh snapshots, and say whether this node may be rebooted",
@@ -46,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
         if name == chosen:
-            module = importlib.import_module(f"checkpointer.cli.{name.replace('-', '_')}")
+            suffix = "_" if keyword.iskeyword(name) else ""
+            module = importlib.import_module(f"checkpointer.cli.{name.replace('-', '_')}{suffix}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     if is_completing:

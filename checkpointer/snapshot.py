@@ -22,6 +22,7 @@ from checkpointer.errors import NotCheckpointableError
 from checkpointer.manifest.render import content_digest
 from checkpointer.manifest.sanitize import sanitize
 from checkpointer.manifest.select import (
+    StageRule,
     host_ports,
     is_graceful,
     on_host_network,
@@ -148,7 +149,7 @@ class Snapshooter:
             self._judge(pod, _refused(verdict, error), sources)
             raise
         self._judge(pod, verdict, sources)
-        digest = content_digest(verdict.manifest, _material_digest(volumes))
+        digest = content_digest(verdict.manifest, material_digest(volumes))
         newest = checkpoint.revisions[0] if checkpoint and checkpoint.revisions else None
         if newest is not None and newest.digest == digest:
             self._refresh(workload, newest.number, volumes, verdict.volumes)
@@ -163,7 +164,7 @@ class Snapshooter:
         stored = self._store.add(
             NewRevision(
                 workload,
-                self._revision(pod, digest, created_at),
+                revision_of(pod, digest, created_at, self._settings.stage_rules),
                 manifest_for,
                 volumes,
                 tuple(f"{w.path}: {w.reason}" for w in verdict.warnings),
@@ -247,28 +248,33 @@ class Snapshooter:
             if volume.name in with_tokens and self._store.refresh_tokens(workload, number, volume):
                 log.debug("%s: tokens of volume %s renewed", workload, volume.name)
 
-    def _revision(self, pod: Mapping[str, Any], digest: str, created_at: float) -> Revision:
-        metadata, spec = pod["metadata"], pod["spec"]
-        labels = identifying_labels(metadata.get("labels") or {})
-        return Revision(
-            number=0,
-            digest=digest,
-            parent_uid=metadata["uid"],
-            parent_name=metadata["name"],
-            labels=tuple(sorted(labels.items())),
-            app_containers=tuple(container["name"] for container in spec["containers"]),
-            stage=stage_of(pod, self._settings.stage_rules),
-            shares_ports=shares_ports(pod),
-            created_at=created_at,
-            host_ports=host_ports(pod),
-            host_network=on_host_network(pod),
-            template=template_of(metadata.get("labels") or {}),
-            has_init=bool(spec.get("initContainers")),
-            graceful=is_graceful(pod),
-        )
+
+def revision_of(
+    pod: Mapping[str, Any], digest: str, created_at: float, rules: tuple[StageRule, ...]
+) -> Revision:
+    """Return what is known of a revision of this pod; the store gives the number."""
+    metadata, spec = pod["metadata"], pod["spec"]
+    labels = identifying_labels(metadata.get("labels") or {})
+    return Revision(
+        number=0,
+        digest=digest,
+        parent_uid=metadata["uid"],
+        parent_name=metadata["name"],
+        labels=tuple(sorted(labels.items())),
+        app_containers=tuple(container["name"] for container in spec["containers"]),
+        stage=stage_of(pod, rules),
+        shares_ports=shares_ports(pod),
+        created_at=created_at,
+        host_ports=host_ports(pod),
+        host_network=on_host_network(pod),
+        template=template_of(metadata.get("labels") or {}),
+        has_init=bool(spec.get("initContainers")),
+        graceful=is_graceful(pod),
+    )
 
 
-def _material_digest(volumes: tuple[RenderedVolume, ...]) -> str:
+def material_digest(volumes: tuple[RenderedVolume, ...]) -> str:
+    """Return what the digest of a revision's content takes its volumes for, in any order."""
     digest = hashlib.sha256()
     for volume in sorted(volumes, key=lambda v: v.name):
         digest.update(f"{volume.name}\0{volume.digest}\n".encode())

@@ -19,6 +19,10 @@ WORKLOAD_LABEL = "checkpointer.alpha.coreos.com/workload"
 
 SOURCE_ANNOTATION = "kubernetes.io/config.source"
 
+FORMER_COPY = "checkpointer.alpha.coreos.com/checkpoint-of"
+"""On a copy of the bootkube checkpointer: the parent's name. Such a copy is none of ours: while
+it runs it does its parent's work, and one of ours beside it would fight it for the ports."""
+
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
@@ -163,9 +167,10 @@ def _is_from_api(sandbox: Sandbox) -> bool:
 
 
 def _looks_like_parent(sandbox: Sandbox, checkpoint: Checkpoint) -> bool:
+    name = sandbox.name
     if sandbox.annotations.get(SOURCE_ANNOTATION, "api") != "api":
-        return False
-    if not checkpoint.workload.may_own(sandbox.namespace, sandbox.name):
+        name = sandbox.annotations.get(FORMER_COPY, "")
+    if not checkpoint.workload.may_own(sandbox.namespace, name):
         return False
     labels = identifying_labels(sandbox.labels)
     wanted = [dict(revision.labels) for revision in checkpoint.revisions]
