@@ -21,7 +21,7 @@ from checkpointer.core.moment import Moment
 from checkpointer.core.observation import NOT_ASKED, Itself, Observation, Pod
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload, template_of, workload_of
-from checkpointer.manifest.select import Selection, exclusion, is_meant, is_ready
+from checkpointer.manifest.select import CHECKPOINT, Selection, exclusion, is_meant, is_ready
 from checkpointer.node.cri import ContainerRuntime
 from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
@@ -53,6 +53,13 @@ class PodReader:
     def __init__(self, selection: Selection, kubelet: Kubelet) -> None:
         self._selection, self._kubelet = selection, kubelet
         self._known: dict[str, _KnownPod] = {}
+        self._own: Workload | None = None
+
+    def recognise(self, own: Workload) -> None:
+        """Take the agent's own pods for parents: they need not ask to be checkpointed."""
+        if own != self._own:
+            self._own = own
+            self._known.clear()
 
     def read(self, pods: tuple[RawPod, ...], now: Moment) -> tuple[Pod, ...]:
         """Return the pods that are neither static, mirror nor ours."""
@@ -82,10 +89,12 @@ class PodReader:
     def _convert(self, raw: RawPod, version: str) -> _KnownPod:
         status = raw.get("status") or {}
         metadata = raw["metadata"]
-        is_wanted = is_meant(raw, self._selection)
+        workload = workload_of(raw)
+        is_own = workload == self._own and CHECKPOINT not in (metadata.get("annotations") or {})
+        is_wanted = is_own or is_meant(raw, self._selection)
         excluded = self._exclusion(raw) if is_wanted else None
         pod = Pod(
-            workload=workload_of(raw),
+            workload=workload,
             uid=metadata["uid"],
             name=metadata["name"],
             is_parent=is_wanted and excluded is None,
@@ -162,6 +171,7 @@ class Observer:
         self.itself = found or self.itself
         if self.itself is None:
             return None
+        self._pods.recognise(self.itself)
         itself = Itself(self.itself, place.pod_uid, place.cluster())
         if seen.contact.state is not ContactState.REACHABLE or not isinstance(seen.pods, Known):
             return itself

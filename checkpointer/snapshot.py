@@ -123,7 +123,7 @@ class Snapshooter:
         The verdict must have a manifest. Raises NotCheckpointableError, MaterialError.
         """
         volumes = self._read_volumes(pod["metadata"]["uid"], verdict.volumes)
-        return content_digest(verdict.manifest or {}, _material_digest(volumes))
+        return content_digest(verdict.manifest or {}, material_digest(volumes))
 
     def take(
         self,

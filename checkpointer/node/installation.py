@@ -80,11 +80,10 @@ class Installation:
             status = self._kubeconfig.stat()
             key = (status.st_mtime_ns, status.st_ino)
             if self._ca is None or self._ca[0] != key:
-                authority = Path(read_kubeconfig(self._kubeconfig).ca_file).read_bytes()
-                self._ca = (key, hashlib.sha256(authority).hexdigest())
+                self._ca = (key, read_kubeconfig(self._kubeconfig).ca_file)
+            return hashlib.sha256(Path(self._ca[1]).read_bytes()).hexdigest()
         except (OSError, CheckpointerError):
             return ""
-        return self._ca[1]
 
     def look(self, workload: Workload, is_here: bool) -> tuple[Fact[bool], Fact[bool]]:
         """Return whether the controller and the marker are there; asks now and then.

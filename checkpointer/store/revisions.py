@@ -357,9 +357,10 @@ class Store:
 
 
 def _remove_root(disk: Disk, root: Path) -> None:
+    """Remove the root, unless it is a mount: that is busy, or below a read-only file system."""
     try:
         disk.remove_empty_directory(root)
     except StoreError as error:
         cause = error.__cause__
-        if not isinstance(cause, OSError) or cause.errno != errno.EBUSY:
+        if not isinstance(cause, OSError) or cause.errno not in (errno.EBUSY, errno.EROFS):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from checkpointer.core.contact import Contact, ContactState, initial_contact
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.moment import Moment
-from checkpointer.core.observation import Pod
+from checkpointer.core.observation import Itself, Pod
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
-from checkpointer.manifest.render import mark_of
+from checkpointer.manifest.render import mark_of, render
 from checkpointer.manifest.select import Selection
+from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.observe import Observer, PodReader
@@ -260,3 +262,57 @@ def test_foreign_files_and_damage_are_problems(folder: Path, manifests: Path, ki
     assert len([p for p in told if "pod-checkpointer-x.json is left alone" in p]) == 1
     assert len([p for p in told if p.startswith(f"{workload}: revision 1 is skipped")]) == 1
     assert not [p for p in told if "other.yaml" in p]
+
+
+def own_pod(**annotations: str) -> dict[str, Any]:
+    owner = {"kind": "DaemonSet", "name": "agent", "uid": "d", "controller": True}
+    return pod("agent-x7k2p", metadata={"annotations": annotations, "ownerReferences": [owner]})
+
+
+def test_the_agents_own_pod_need_not_ask(reader: PodReader) -> None:
+    """It is a parent as soon as it is recognised, unless its annotation says otherwise."""
+    assert not read_one(reader, own_pod()).is_parent
+    reader.recognise(Workload("kube-system", "DaemonSet", "agent"))
+    assert read_one(reader, own_pod()).is_parent
+    no = {"checkpointer.alpha.coreos.com/checkpoint": "false"}
+    changed = own_pod(**no)
+    changed["metadata"]["resourceVersion"] = "2"
+    assert not read_one(reader, changed).is_parent
+    abroad = Workload("edge", "DaemonSet", "agent")
+    reader.recognise(abroad)
+    elsewhere = own_pod()
+    elsewhere["metadata"]["namespace"] = "edge"
+    assert not read_one(reader, elsewhere).is_parent, "the node's configuration does not allow it"
+
+
+def test_the_agent_is_recognised_and_its_own_copy_needs_no_runtime(
+    folder: Path, manifests: Path
+) -> None:
+    """Once it knows itself, a copy of its own that is active is no reason to ask the runtime."""
+    runtime = FakeRuntime(Known(Runtime()))
+    watcher = observer(folder, runtime)
+    asked: list[str] = []
+
+    def find(path: str) -> Known[Any]:
+        asked.append(path)
+        return Known(None)
+
+    watcher._installation = Installation("uid-agent-x7k2p", folder / "none", find)
+    lost, here = initial_contact(0.0), Known((own_pod(),))
+    assert watcher.observe(lost, here, at(), False).itself == Itself(OWN, "uid-agent-x7k2p")
+    copy = render({"spec": {}}, OWN, "node-1", "d", 1, 1)
+    (manifests / copy.file_name).write_bytes(copy.content)
+    seen = watcher.observe(lost, here, at(), False)
+    assert isinstance(seen.manifests, Known)
+    assert [m.workload for m in seen.manifests.value] == [OWN]
+    assert (runtime.asked, asked) == (0, [])
+    reachable = replace(lost, state=ContactState.REACHABLE)
+    seen = watcher.observe(reachable, here, at(), False)
+    assert seen.itself is not None
+    assert (seen.itself.owner, seen.itself.marker) == (Unknown("its pod is here"), Known(False))
+    seen = watcher.observe(reachable, Known(()), at(), False)
+    assert seen.itself is not None
+    assert (seen.itself.owner, seen.itself.marker) == (Known(False), Known(False))
+
+
+OWN = Workload("kube-system", "DaemonSet", "agent")

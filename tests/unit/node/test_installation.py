@@ -122,6 +122,8 @@ def test_the_cluster_is_known_by_its_ca(tmp_path: Path) -> None:
         found.append(place.cluster())
     assert found[0] == found[2] != found[1]
     assert all(len(digest) == 64 for digest in found)
+    (tmp_path / "one").write_text("rotated in place")
+    assert place.cluster() not in found
 
 
 KUBECONFIG = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from checkpointer.core.workload import Workload
 from checkpointer.store.errors import StoreError
 from checkpointer.store.own import own_state, parse_own
 from checkpointer.store.revisions import Store
+from checkpointer.store.system_calls import SystemCalls
 
 RECORD = OwnRecord(
     workload=Workload("kube-system", "DaemonSet", "pod-checkpointer"),
@@ -68,6 +71,29 @@ def test_a_dissolved_store_is_gone_and_stays_so(tmp_path: Path) -> None:
         store.write_state("itself", own_state(RECORD))
     assert not (tmp_path / "store").exists()
     assert store.dissolve() == ()
+
+
+class MountedRoot(SystemCalls):
+    """The root is a mount of its own, as in the agent's pod."""
+
+    def __init__(self, error: int) -> None:
+        self.error = error
+
+    def rmdir(self, path: str) -> None:
+        if path.endswith("/store"):
+            raise OSError(self.error, os.strerror(self.error))
+        super().rmdir(path)
+
+
+@pytest.mark.parametrize("error", [errno.EBUSY, errno.EROFS])
+def test_a_root_that_is_a_mount_is_left_empty(tmp_path: Path, error: int) -> None:
+    """In a pod it cannot be removed, and that is no fault."""
+    store = Store(tmp_path / "store", MountedRoot(error))
+    store.write_state("itself", own_state(RECORD))
+    assert store.dissolve() == ()
+    assert list((tmp_path / "store").iterdir()) == []
+    other = Store(tmp_path / "store", MountedRoot(errno.EIO))
+    assert "cannot remove" in other.dissolve()[0]
 
 
 def test_what_is_not_ours_stays_in_the_store_and_is_named(tmp_path: Path) -> None:
