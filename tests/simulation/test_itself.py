@@ -165,7 +165,8 @@ def test_uninstalling_leaves_the_node_as_before(node: SimulatedNode, agents: Age
         f"all to be removed\n{agents.output}",
     )
     wait_until(lambda: not node.running(NAME), LONG, "the last process to end")
-    assert not (node.folder / "run/checkpointer.lock").exists()
+    lock = node.folder / "run/checkpointer.lock"
+    wait_until(lambda: not lock.exists(), LONG, "the lock's file to go with the process")
     assert node.parents("web")
 
 
