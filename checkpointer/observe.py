@@ -163,7 +163,8 @@ class Observer:
     def _itself(self, seen: Observation) -> Itself | None:
         """Return what can be told of the agent itself; the API is asked only when that may count.
 
-        That is while it answers, and shows no pod of ours, or the marker has not been seen yet.
+        That is while it answers and no other copy is active: then a parent may come back at any
+        moment, and the loop must not wait for an answer.
         """
         if (place := self._installation) is None:
             return None
@@ -173,7 +174,9 @@ class Observer:
             return None
         self._pods.recognise(self.itself)
         itself = Itself(self.itself, place.pod_uid, place.cluster())
-        if seen.contact.state is not ContactState.REACHABLE or not isinstance(seen.pods, Known):
+        is_busy = self._depends_on_runtime(seen.manifests)
+        is_reachable = seen.contact.state is ContactState.REACHABLE
+        if is_busy or not is_reachable or not isinstance(seen.pods, Known):
             return itself
         is_here = any(pod.workload == self.itself for pod in seen.pods.value)
         owner, marker = place.look(self.itself, is_here)

@@ -313,6 +313,12 @@ def test_the_agent_is_recognised_and_its_own_copy_needs_no_runtime(
     seen = watcher.observe(reachable, Known(()), at(), False)
     assert seen.itself is not None
     assert (seen.itself.owner, seen.itself.marker) == (Known(False), Known(False))
+    before = len(asked)
+    other = render({"spec": {}}, Workload("kube-system", "DaemonSet", "b"), "node-1", "d", 1, 1)
+    (manifests / other.file_name).write_bytes(other.content)
+    seen = watcher.observe(reachable, Known(()), at(), False)
+    assert seen.itself == Itself(OWN, "uid-agent-x7k2p")
+    assert (len(asked), runtime.asked) == (before, 1), "a parent may come back at any moment"
 
 
 OWN = Workload("kube-system", "DaemonSet", "agent")
