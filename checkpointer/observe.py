@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from checkpointer.core.contact import Contact, ContactState
+from checkpointer.core.contact import Contact
 from checkpointer.core.decide import needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.itself import recognise
@@ -174,9 +174,8 @@ class Observer:
             return None
         self._pods.recognise(self.itself)
         itself = Itself(self.itself, place.pod_uid, place.cluster())
-        is_busy = self._depends_on_runtime(seen.manifests)
-        is_reachable = seen.contact.state is ContactState.REACHABLE
-        if is_busy or not is_reachable or not isinstance(seen.pods, Known):
+        is_busy = needs_runtime(seen.contact, seen.manifests, seen.checkpoints, self.itself)
+        if is_busy or not isinstance(seen.pods, Known):
             return itself
         is_here = any(pod.workload == self.itself for pod in seen.pods.value)
         owner, marker = place.look(self.itself, is_here)
