@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BUILDER ?= docker
+IMAGE ?= localhost/pod-checkpointer:dev
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' checkpointer/__init__.py)
+REVISION = $(shell git rev-parse HEAD)
 
 .DEFAULT_GOAL := help
 
@@ -55,6 +59,17 @@ bench: $(STAMP) ## How long recovery and judging pods take (options: BENCH_ARGS=
 format: $(STAMP) ## Put the code into the shape that `lint` wants
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+.PHONY: lock
+lock: $(STAMP) ## Lock the image's dependencies: after each change of them in pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --custom-compile-command 'make lock' -o requirements.lock
+
+.PHONY: image
+image: ## Build the image (BUILDER=docker, podman or buildah; IMAGE_ARGS="--build-arg ...")
+	$(BUILDER) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+		-t $(IMAGE) $(IMAGE_ARGS) .
 
 .PHONY: proto
 proto: $(STAMP) ## Generate the CRI messages from checkpointer/node/cri_v1.proto
