@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -30,6 +30,7 @@ from checkpointer.node.kubeconfig import read_kubeconfig
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
+_FORBIDDEN = 403
 
 KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -67,11 +68,18 @@ class ApiClient:
         """Create an object in the collection at a path; return it; ApiError otherwise."""
         return _document(self._request("POST", path, path, body), f"POST {path}")
 
-    def find(self, path: str) -> Fact[Mapping[str, Any] | None]:
-        """Return the object, None when the API says that it does not exist, or Unknown."""
+    def find(
+        self, path: str, on_refusal: Callable[[str], None] | None = None
+    ) -> Fact[Mapping[str, Any] | None]:
+        """Return the object, None when the API says that it does not exist, or Unknown.
+
+        `on_refusal` is called with the path when the identity may not read it.
+        """
         try:
             return Known(self.get(path))
         except ApiError as error:
+            if error.status == _FORBIDDEN and on_refusal is not None:
+                on_refusal(path)
             return Known(None) if error.says_not_found else Unknown(str(error))
         except CheckpointerError as error:
             return Unknown(str(error))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import ApiError, CheckpointerError
+from checkpointer.node.rights import Rights
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -38,7 +39,9 @@ opened again without a pause."""
 STEADY_SECONDS = 10.0
 """After pods were known for so long, the next failure's backoff begins anew."""
 
+_PODS = "/api/v1/pods"
 _UNUSED = ("managedFields",)
+_FORBIDDEN = 403
 
 
 class PodsError(CheckpointerError):
@@ -62,6 +65,7 @@ class NodePods:
         self._known_since: float | None = None
         self._client: ApiClient | None = None
         self._was_asked = False
+        self._rights = Rights()
         self._stopping = False
         self._interrupt = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pods", daemon=True)
@@ -89,7 +93,7 @@ class NodePods:
         api, pods = self._client, self._fact
         if api is None:
             return Unknown("the API has not been reached yet")
-        return pods if isinstance(pods, Unknown) else api.find(path)
+        return pods if isinstance(pods, Unknown) else api.find(path, self._rights.refused)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Create an object through the API. Raises ApiError, with the status of an answer."""
@@ -181,7 +185,7 @@ class NodePods:
         if self._stopping:  # since `close` has closed the client before this one
             raise PodsError("the agent stops")
         selector = {"fieldSelector": f"spec.nodeName={self._node_name}"}
-        listed = api.get("/api/v1/pods", selector)
+        listed = self._list(api, selector)
         self._pods = {pod["metadata"]["uid"]: _lean(pod) for pod in _items(listed)}
         version = _version(listed)
         self._publish()
@@ -189,6 +193,14 @@ class NodePods:
         while not self._stopping:
             version = self._watch(api, selector, version)
         raise PodsError("the agent stops")
+
+    def _list(self, api: ApiClient, selector: Mapping[str, str]) -> Mapping[str, Any]:
+        try:
+            return api.get(_PODS, selector)
+        except ApiError as error:
+            if error.status == _FORBIDDEN:
+                self._rights.refused(_PODS)
+            raise
 
     def _watch(self, api: ApiClient, selector: Mapping[str, str], version: str) -> str:
         """Follow one watch to its end; return the version to resume from."""
@@ -202,7 +214,7 @@ class NodePods:
         }
         began, is_empty = time.monotonic(), True
         try:
-            for line in api.lines("/api/v1/pods", query, seconds + 30.0):
+            for line in api.lines(_PODS, query, seconds + 30.0):
                 version = self._apply(line)
                 is_empty = False
         finally:
