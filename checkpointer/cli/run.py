@@ -122,6 +122,13 @@ def _run_agent(
     import contextlib
     import signal
 
+    from checkpointer.store.safety import check_folder
+
+    try:
+        check_folder(config.store_directory)
+    except OSError as error:
+        raise CheckpointerError(f"storeDirectory: {error.filename}: {error.strerror}") from error
+
     early: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: early.append(number))

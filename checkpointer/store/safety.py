@@ -29,14 +29,20 @@ def check_folder(path: Path) -> None:
 def _check(folder: Path, status: os.stat_result, *, is_ours: bool) -> None:
     user = os.geteuid()
     if stat.S_ISLNK(status.st_mode):
-        raise UnsafePathError(f"{folder} is a symbolic link, expected a folder")
+        raise UnsafePathError(
+            f"{folder} is a symbolic link, expected a folder; give the path that it leads to"
+        )
     if not stat.S_ISDIR(status.st_mode):
         raise UnsafePathError(f"{folder} is not a folder")
     allowed = {user} if is_ours else {0, user}
     if status.st_uid not in allowed:
         raise UnsafePathError(
-            f"{folder} belongs to user {status.st_uid}, expected {' or '.join(map(str, allowed))}"
+            f"{folder} belongs to user {status.st_uid}, expected {' or '.join(map(str, allowed))}: "
+            f"its owner could replace what lies there; see what does, then chown {user} {folder}"
         )
     if status.st_mode & 0o022 and (is_ours or not status.st_mode & stat.S_ISVTX):
         mode = stat.S_IMODE(status.st_mode)
-        raise UnsafePathError(f"{folder} is writable by others (mode {mode:04o})")
+        raise UnsafePathError(
+            f"{folder} is writable by others (mode {mode:04o}): they could replace what lies "
+            f"there; see what does, then chmod go-w {folder}"
+        )

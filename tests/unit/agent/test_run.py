@@ -339,6 +339,27 @@ def test_lock_that_cannot_be_taken_ends_with_status_1(
     assert "open is writable by others" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fault", ["link", "writable", "above"])
+def test_store_that_others_could_replace_ends_with_status_1(
+    folder: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    """Nothing is read from it: what lies there would be run as root. The cure is told."""
+    store = folder / "above/store"
+    store.mkdir(parents=True)
+    if fault == "link":
+        store.rename(folder / "above/real")
+        store.symlink_to("real")
+    else:
+        (store if fault == "writable" else store.parent).chmod(0o777)
+    settings = {"storeDirectory": store, "lockFile": folder / "run/lock"}
+    arguments = [f"--set={key}={value}" for key, value in settings.items()]
+    assert main(["run", "--once", *arguments]) == 1
+    said = capsys.readouterr().err
+    cure = "give the path that it leads to" if fault == "link" else "chmod go-w"
+    assert said.startswith(f"checkpointer: {store.parent if fault == 'above' else store} is ")
+    assert cure in said
+
+
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     """What can be given is told."""
     with pytest.raises(SystemExit) as caught:

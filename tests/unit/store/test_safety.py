@@ -45,7 +45,10 @@ def test_root_that_others_may_write_to_is_refused(path):
     with pytest.raises(UnsafePathError, match="store is writable by others"):
         check_folder(path)
     answer = Store(path).read()
-    assert answer == Unknown(f"{path} is writable by others (mode 1777)")
+    assert answer == Unknown(
+        f"{path} is writable by others (mode 1777): they could replace what lies there; "
+        f"see what does, then chmod go-w {path}"
+    )
 
 
 @pytest.mark.parametrize("which", ["store", "above"])
