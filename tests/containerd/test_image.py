@@ -1,7 +1,7 @@
 """The agent's image under a real containerd, as its pod runs it.
 
 CHECKPOINTER_IMAGE names a docker-archive of the image, tagged `localhost/pod-checkpointer:dev`
-(docs/install.md tells how); without it there is nothing to test.
+(docs/testing.md tells how); without it there is nothing to test.
 """
 
 from __future__ import annotations

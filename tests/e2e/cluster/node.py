@@ -274,6 +274,10 @@ class Node:
         )
         return datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp()
 
+    def admin_kubeconfig(self) -> str:
+        """Return a kubeconfig of the cluster's administrator, for use on the machine."""
+        return self.authority.kubeconfig(f"https://{ADDRESS}:{PORT}", self._admin)
+
     def _point_kubelet_to(self, port: int) -> None:
         config = self.authority.kubeconfig(f"https://{ADDRESS}:{port}", self._kubelet_client)
         (self.machine.disk / KUBECONFIG.strip("/")).write_text(config)

@@ -1,0 +1,41 @@
+"""The manifests before a real API server: it would take each of them as it is."""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cluster.node import Node
+
+pytestmark = pytest.mark.e2e
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+CUSTOM = {"monitoring"}
+"""Overlays with kinds that only a cluster with their definitions knows."""
+OVERLAYS = sorted({path.name for path in (MANIFESTS / "overlays").iterdir()} - CUSTOM)
+
+
+@pytest.fixture
+def kubectl(node: Node) -> Iterator[list[str]]:
+    """The command of kubectl as the cluster's administrator."""
+    program = shutil.which("kubectl", path=sysconfig.get_path("scripts")) or "kubectl"
+    config = node.machine.disk / "etc/kubernetes/admin.conf"
+    config.write_text(node.admin_kubeconfig())
+    yield [program, "--kubeconfig", str(config)]
+    config.unlink()
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_api_server_takes_every_object(node: Node, kubectl: list[str], name: str) -> None:
+    """Admission and validation of the release, unknown fields included; nothing is stored."""
+    folder = MANIFESTS / "overlays" / name
+    said = node.machine.run(
+        *(*kubectl, "apply", "--dry-run=server", "--validate=strict", "-k", folder)
+    )
+    lines = said.splitlines()
+    assert [line for line in lines if not line.endswith("created (server dry run)")] == []
+    assert any(line.startswith("daemonset.apps/pod-checkpointer") for line in lines)
