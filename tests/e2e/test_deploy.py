@@ -1,0 +1,154 @@
+"""The image as the DaemonSet of the manifests, with nothing else set up: from first to last.
+
+E2E_IMAGE  a docker-archive of the image, tagged `localhost/pod-checkpointer:dev` (docs/testing.md);
+           without it this is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.cluster.agent import MANIFEST_PREFIX
+from tests.e2e.cluster.control_plane import NAMESPACE, WORKLOADS
+from tests.e2e.cluster.node import Node
+from tests.e2e.cluster.waiting import DeadlineError, wait_for
+from tests.e2e.summary import Record
+
+pytestmark = pytest.mark.e2e
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+NAME = "pod-checkpointer"
+IMAGE = "localhost/pod-checkpointer"
+
+
+class Deployment:
+    """What an operator does with kubectl, and what is then on the node."""
+
+    def __init__(self, node: Node, folder: Path) -> None:
+        self.node, self._folder = node, folder
+        program = shutil.which("kubectl", path=sysconfig.get_path("scripts")) or "kubectl"
+        config = node.machine.disk / "etc/kubernetes/admin.conf"
+        config.write_text(node.admin_kubeconfig())
+        self._kubectl = [program, "--kubeconfig", str(config)]
+
+    def apply(self, tag: str) -> None:
+        kustomization = {
+            "resources": [f"{os.path.relpath(MANIFESTS, self._folder)}/base"],
+            "images": [{"name": IMAGE, "newTag": tag}],
+        }
+        (self._folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        self.node.machine.run(*self._kubectl, "apply", "-k", self._folder)
+
+    def delete(self) -> None:
+        self.node.machine.run(*self._kubectl, "delete", "--wait=false", "-k", self._folder)
+
+    def own_copy(self) -> str | None:
+        """Return the image of the agent's own copy, as its manifest has it."""
+        for path in self.node.manifests.glob(f"{MANIFEST_PREFIX}*"):
+            pod = json.loads(path.read_text())
+            if pod["metadata"]["labels"].get("app.kubernetes.io/name") == NAME:
+                return str(pod["spec"]["containers"][0]["image"])
+        return None
+
+    def other_copies(self) -> int:
+        manifests = len(list(self.node.manifests.glob(f"{MANIFEST_PREFIX}*")))
+        return manifests - (self.own_copy() is not None)
+
+    def images(self) -> list[str]:
+        """Return the images of the agent's pods that are Ready, as the API has them."""
+        return sorted(
+            pod["spec"]["containers"][0]["image"]
+            for pod in self.node.pods()
+            if pod["metadata"]["labels"].get("app.kubernetes.io/name") == NAME
+            and any(
+                c["type"] == "Ready" and c["status"] == "True"
+                for c in pod["status"].get("conditions", [])
+            )
+        )
+
+    def is_settled(self, tag: str) -> bool:
+        """Return whether the pod and its copy run this version, and no other copy is active."""
+        image = f"{IMAGE}:{tag}"
+        return (
+            self.own_copy() == image
+            and self.images() == [image, image]
+            and len(self.node.containerd.running(NAME)) == 2
+            and self.other_copies() == 0
+        )
+
+    def remains(self) -> list[str]:
+        """Return what there is of ours on the node."""
+        found = [*self.node.manifests.glob(f"{MANIFEST_PREFIX}*"), *self.node.store.rglob("*")]
+        return [*map(str, found), *self.node.containerd.running(NAME)]
+
+    def wait(self, what: str, holds: Callable[[], bool], seconds: float) -> None:
+        try:
+            wait_for(what, holds, seconds)
+        except DeadlineError as error:
+            logs = (self.node.machine.disk / "var/log/pods").glob(f"{NAMESPACE}_{NAME}*/*/*.log")
+            tails = [f"{path}:\n{path.read_text()[-3000:]}" for path in logs]
+            told = [f"{error}", f"remains: {self.remains()[:20]}", self.node.describe(), *tails]
+            raise DeadlineError("\n".join(told)) from None
+
+
+@pytest.fixture
+def deployment(node: Node, tmp_path: Path) -> Deployment:
+    """A node that has the image and no agent; the node is not used again."""
+    archive = os.environ.get("E2E_IMAGE")
+    if not archive:
+        pytest.skip("E2E_IMAGE is not set: no image to deploy")
+    node.stop_agent()
+    shutil.rmtree(node.store)
+    for path in node.manifests.glob(f"{MANIFEST_PREFIX}*"):
+        path.unlink()
+    node.machine.run("ctr", "-n", "k8s.io", "images", "import", archive, seconds=120)
+    node.machine.run("ctr", "-n", "k8s.io", "images", "tag", f"{IMAGE}:dev", f"{IMAGE}:next")
+    return Deployment(node, tmp_path)
+
+
+def test_deployed_agent_boots_alone_is_upgraded_and_leaves(
+    deployment: Deployment, record: Record, patience: float
+) -> None:
+    """One apply protects the node, a boot with no API is survived, one delete leaves nothing."""
+    node = deployment.node
+    begun = time.monotonic()
+    deployment.apply("dev")
+    deployment.wait("the agent and its copy", lambda: deployment.is_settled("dev"), 120 * patience)
+    node.wait_for_checkpoints(60 * patience)
+    record.seconds("from apply to protected", time.monotonic() - begun)
+
+    node.power_cut()
+    booted = time.time()
+    started = node.power_on(with_agent=False)
+    deployment.wait("the API", node.api.is_ready, 120 * patience)
+    record.seconds("kubelet's start to the API", time.monotonic() - started)
+    deployment.wait(
+        "the parents to return, and the pod to be parked again",
+        lambda: (
+            node.is_ready(since=booted)
+            and deployment.is_settled("dev")
+            and all(len(node.containerd.running(name)) == 1 for name in WORKLOADS)
+        ),
+        300 * patience,
+    )
+    record.seconds("kubelet's start to all returned", time.monotonic() - started)
+
+    begun = time.monotonic()
+    deployment.apply("next")
+    deployment.wait("the upgrade", lambda: deployment.is_settled("next"), 240 * patience)
+    record.seconds("upgrade", time.monotonic() - begun)
+
+    begun = time.monotonic()
+    deployment.delete()
+    deployment.wait("nothing to be left", lambda: deployment.remains() == [], 240 * patience)
+    record.seconds("uninstall", time.monotonic() - begun)
+    assert node.is_ready()
