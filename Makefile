@@ -46,6 +46,13 @@ layers: $(STAMP) ## The pure core stays pure, the layers stay layers
 pytest: $(STAMP) ## Unit, simulation and (as root, with containerd) runtime tests
 	$(BIN)/pytest --numprocesses auto --ignore tests/e2e
 
+SEED ?= 1
+SCHEDULES ?= 100000
+
+.PHONY: simulate
+simulate: $(STAMP) ## Whole nodes in virtual time: make simulate SEED=1 SCHEDULES=100000
+	@$(BIN)/python -m tests.simulation.schedules --seed $(SEED) --schedules $(SCHEDULES) $(SIMULATE_ARGS)
+
 .PHONY: e2e
 e2e: $(STAMP) ## Scenarios on a real Kubernetes: make e2e KUBE_BIN_DIR=/path/to/binaries (as root)
 	@test -n "$(KUBE_BIN_DIR)" || { echo "e2e: set KUBE_BIN_DIR to a folder with kube-apiserver, kube-controller-manager, kube-scheduler and kubelet" >&2; exit 2; }

@@ -1,0 +1,201 @@
+"""The cluster: which pods the API knows, who makes new ones, whether the API serves at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.schedules.timeline import Timeline
+from tests.simulation.schedules.workloads import NAMESPACE, Kind
+
+if TYPE_CHECKING:
+    from tests.simulation.schedules.node import Node
+
+
+@dataclass(eq=False)
+class ApiPod:
+    """One pod that the API binds to a node."""
+
+    uid: str
+    kind: Kind
+    node: str
+    version: int
+    resource_version: int = 1
+    is_terminating: bool = False
+    is_failed: bool = False
+    is_marked: bool = True
+    ready_at: float | None = None
+    """By the node's clock, as the kubelet wrote it."""
+    container_id: str = ""
+    _raw: tuple[int, dict[str, Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind.name}-{self.uid[-5:]}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"k8s-app": self.kind.name}
+
+    def raw(self) -> dict[str, Any]:
+        """Return it as the API sends it."""
+        if self._raw is None or self._raw[0] != self.resource_version:
+            self._raw = (self.resource_version, self._made())
+        return self._raw[1]
+
+    def _made(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = {
+            "name": self.name,
+            "namespace": NAMESPACE,
+            "uid": self.uid,
+            "resourceVersion": str(self.resource_version),
+            "labels": self.labels,
+            "annotations": (
+                {"checkpointer.alpha.coreos.com/checkpoint": "true"} if self.is_marked else {}
+            ),
+            "ownerReferences": [{"kind": "DaemonSet", "name": self.kind.name, "controller": True}],
+        }
+        if self.is_terminating:
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        ready: dict[str, Any] = {"type": "Ready", "status": "False"}
+        if self.ready_at is not None:
+            when = datetime.fromtimestamp(int(self.ready_at), UTC).isoformat()
+            ready = {"type": "Ready", "status": "True", "lastTransitionTime": when}
+        identity = f"containerd://{self.container_id}" if self.container_id else ""
+        return {
+            "metadata": metadata,
+            "spec": {
+                "hostNetwork": self.kind.on_host_network,
+                "containers": [{"name": "main", "image": f"image:{self.version}"}],
+            },
+            "status": {
+                "phase": "Failed" if self.is_failed else "Running",
+                "conditions": [ready],
+                "containerStatuses": [{"name": "main", "containerID": identity}],
+            },
+        }
+
+
+@dataclass
+class Cluster:
+    """The truth about what is wanted where, and what the API says of it."""
+
+    timeline: Timeline
+    random: Random
+    kinds: tuple[Kind, ...]
+    is_self_hosted: bool
+    nodes: list[Node] = field(default_factory=list)
+    pods: dict[str, ApiPod] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    """The version of each workload's pod template."""
+    broken: set[tuple[str, int]] = field(default_factory=set)
+    """Workload names and versions whose program dies."""
+    unwanted: set[tuple[str, str]] = field(default_factory=set)
+    """Workload and node names: removed there on purpose."""
+    is_up: bool = True
+    """Whether the API serves, where it runs elsewhere."""
+    identity: str = "cluster-1"
+    on_change: list[Callable[[], None]] = field(default_factory=list)
+    _made: int = 0
+    _is_poked: bool = False
+
+    def start(self) -> None:
+        """Make the first pods of every workload on every node."""
+        for node in self.nodes:
+            for kind in self.kinds:
+                self.versions.setdefault(kind.name, 1)
+                self._make(kind, node.name)
+
+    def serves(self, node: Node) -> bool:
+        """Tell whether an API server answers to this node, its own links aside."""
+        if not self.is_self_hosted:
+            ways = [kind for kind in self.kinds if kind.is_way]
+            return self.is_up and node.has_network and all(node.is_serving(k) for k in ways)
+        if node.serves_api():
+            return True
+        return node.has_network and any(
+            other.has_network and other.serves_api() for other in self.nodes if other is not node
+        )
+
+    def is_wanted(self, kind: Kind, node: str) -> bool:
+        return (kind.name, node) not in self.unwanted
+
+    def pods_of(self, node: str) -> list[ApiPod]:
+        return [pod for pod in self.pods.values() if pod.node == node]
+
+    def changed(self, pod: ApiPod) -> None:
+        """Note that a pod was changed, and tell whoever watches."""
+        pod.resource_version += 1
+        self.tell()
+
+    def tell(self) -> None:
+        for told in self.on_change:
+            told()
+        self.poke()
+
+    def delete(self, pod: ApiPod) -> None:
+        """Ask for a pod's end; the kubelet ends it and then it is gone."""
+        if not pod.is_terminating:
+            pod.is_terminating = True
+            self.changed(pod)
+
+    def finish(self, pod: ApiPod) -> None:
+        """Take a pod out of the API."""
+        if self.pods.pop(pod.uid, None) is not None:
+            self.tell()
+
+    def poke(self) -> None:
+        """Let the controllers look, soon."""
+        if not self._is_poked:
+            self._is_poked = True
+            self.timeline.after(self.random.uniform(0.5, 2.0), self._control)
+
+    def _control(self) -> None:
+        self._is_poked = False
+        run = self._controllers_run()
+        for kind in self.kinds:
+            # Nobody makes a controller-manager anew but another one, or an operator.
+            if not run and not (kind.is_controller and self._api_is_used()):
+                continue
+            for node in self.nodes:
+                self._control_one(kind, node.name)
+            self._roll(kind)
+
+    def _control_one(self, kind: Kind, node: str) -> None:
+        pods = [pod for pod in self.pods_of(node) if pod.kind is kind]
+        for pod in pods:
+            if pod.is_failed:
+                self.finish(pod)
+            elif not self.is_wanted(kind, node):
+                self.delete(pod)
+        if self.is_wanted(kind, node) and all(pod.is_failed for pod in pods):
+            self._make(kind, node)
+            self.tell()
+
+    def _roll(self, kind: Kind) -> None:
+        """Replace one pod of an old version: deleted first, as a DaemonSet's update does."""
+        pods = [pod for pod in self.pods.values() if pod.kind is kind]
+        old = [pod for pod in pods if pod.version != self.versions[kind.name]]
+        if old and not any(p.is_terminating or p.ready_at is None for p in pods if p not in old):
+            self.delete(old[0])
+
+    def _controllers_run(self) -> bool:
+        if not self.is_self_hosted:
+            return self.is_up
+        return any(
+            node.is_serving(kind) and node.can_use_api()
+            for node in self.nodes
+            for kind in self.kinds
+            if kind.is_controller
+        )
+
+    def _api_is_used(self) -> bool:
+        return any(node.can_use_api() for node in self.nodes)
+
+    def _make(self, kind: Kind, node: str) -> None:
+        self._made += 1
+        pod = ApiPod(f"uid-{self._made:05d}", kind, node, self.versions[kind.name])
+        self.pods[pod.uid] = pod

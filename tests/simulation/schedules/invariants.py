@@ -1,0 +1,277 @@
+"""What must hold at every step of every schedule."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from checkpointer.core.contact import ContactState
+from checkpointer.core.facts import Known
+from checkpointer.core.plan import Activate, Plan, Release, Remove
+from tests.simulation.schedules.node import Node
+from tests.simulation.schedules.workloads import Kind
+
+if TYPE_CHECKING:
+    from tests.simulation.schedules.world import World
+
+DOWN_SECONDS = 200.0
+"""How long a wanted workload may be down although the facts allow it to run. Longest when the
+newest revision cannot start: the copy crashes three times, 10, 20 and 40 s apart, first."""
+ACTIVE_SECONDS = 200.0
+"""How long a copy may stay active although the API can be used and its parent works."""
+BESIDE_SECONDS = 60.0
+"""How long parent and copy may run side by side on one port."""
+ANSWERING_SECONDS = 5.0
+"""How long the API must have answered, with whatever refusal, for every activation to be wrong:
+the probe, its timeout and the second between two of them."""
+GRACE_SECONDS = 5.0
+"""How long at least a parent must be down that the kubelet knows: a restart takes about one."""
+STEADY_SECONDS = 15.0
+"""How long a kubelet must have had contact for the agent to know of it."""
+HAND_OVER_SECONDS = 65.0
+CYCLES_PER_MINUTE = 500
+"""With 50 ms between two cycles it could be 1200."""
+WRITES_PER_MINUTE = 300
+"""System calls that change the disk, at most: a revision takes some twenty."""
+
+
+class BrokenError(Exception):
+    """A promise is broken; `promise` names it, the text says where and when."""
+
+    def __init__(self, promise: str, text: str) -> None:
+        super().__init__(f"{promise}: {text}")
+        self.promise = promise
+
+
+@dataclass
+class _Seen:
+    """What has been seen of one workload on one node."""
+
+    up_at: float = 0.0
+    allowed_since: float = 0.0
+    beside_since: float | None = None
+    dark_at: float = 0.0
+    """When the copy was last needed, or not there."""
+    had_revision: bool = False
+
+
+class Invariants:
+    """Checks a world after each of its steps."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._seen = {
+            (node.name, kind.name): _Seen() for node in world.nodes for kind in world.cluster.kinds
+        }
+        self._plans = dict.fromkeys((node.name for node in world.nodes), 0)
+        self.down_seconds = DOWN_SECONDS
+        self.api_gaps: list[tuple[float, float]] = []
+        """From when to when no API server of a self-hosted cluster answered, wherever."""
+        self.longest_down = 0.0
+        self._api_served = False
+        self._steady: dict[str, tuple[float | None, int]] = {}
+        """Since when a kubelet has contact, and its last run that had it for some time."""
+        self.longest_beside = 0.0
+        self.longest_active = 0.0
+
+    def disturb(self) -> None:
+        """Note that something was done to the node: what takes time begins anew."""
+        now = self._world.timeline.now
+        for seen in self._seen.values():
+            seen.allowed_since = seen.dark_at = now
+            seen.beside_since = None
+
+    def check(self) -> None:
+        """Raise BrokenError when a promise does not hold now."""
+        self._note_api()
+        for node in self._world.nodes:
+            self._note_steadiness(node)
+            self._check_plans(node)
+            self._check_pace(node)
+            for kind in self._world.cluster.kinds:
+                self._check_workload(node, kind)
+
+    def check_end(self) -> None:
+        """Check what takes long to look at."""
+        for node in self._world.nodes:
+            for name, content in node.foreign.items():
+                path = node.manifests / name
+                if not path.is_file() or path.read_bytes() != content:
+                    self._fail("nothing foreign is touched", node, name)
+
+    def _note_steadiness(self, node: Node) -> None:
+        since, run = self._steady.get(node.name, (None, 0))
+        if not (node.kubelet.is_up and node.kubelet.knows_pods and node.can_use_api()):
+            since = None
+        elif since is None:
+            since = node.now
+        elif node.now - since >= STEADY_SECONDS:
+            run = node.kubelet.run_number
+        self._steady[node.name] = since, run
+
+    def _note_api(self) -> None:
+        now = self._world.timeline.now
+        serves = any(node.serves_api() for node in self._world.nodes)
+        if not serves and self._api_served and self._world.cluster.is_self_hosted:
+            self.api_gaps.append((now, now))
+        elif not serves and self.api_gaps:
+            self.api_gaps[-1] = (self.api_gaps[-1][0], now)
+        self._api_served = serves
+
+    def _check_plans(self, node: Node) -> None:
+        first, self._plans[node.name] = self._plans[node.name], len(node.plans)
+        for _, plan in node.plans[first:]:
+            self._check_plan(node, plan)
+
+    def _check_plan(self, node: Node, plan: Plan) -> None:
+        assert node.agent is not None
+        for action in plan.actions:
+            kind = node.kind_of(action.workload)
+            if isinstance(action, Activate):
+                self._check_activation(node, kind)
+            if isinstance(action, Remove) and self._world.cluster.is_wanted(kind, node.name):
+                self._fail("nothing wanted is removed", node, kind.name)
+        self._check_revisions(node)
+
+    def _check_activation(self, node: Node, kind: Kind) -> None:
+        assert node.agent is not None
+        if node.agent.contact.state is not ContactState.LOST:
+            state = node.agent.contact.state.value
+            self._fail("activated only while contact is lost", node, f"{kind.name} while {state}")
+        if node.now - node.answering_since > ANSWERING_SECONDS:
+            self._fail("nothing is activated while the API answers", node, kind.name)
+        knows = any(
+            w.kind is kind and w.pod is not None and not w.is_terminating
+            for w in node.kubelet.workers.values()
+        )
+        if (
+            knows
+            and not self._was_released(node, kind)
+            and node.now - self._seen[node.name, kind.name].up_at < GRACE_SECONDS
+        ):
+            self._fail("the kubelet is left time to restart what it knows", node, kind.name)
+        if not node.runtime.answers:
+            self._fail("activated only while the runtime answers", node, kind.name)
+        for process in node.runtime.processes.values():
+            is_sound = not process.is_doomed and not process.is_copy
+            if process.kind is kind and is_sound and process.since < node.now:
+                self._fail("nothing is activated beside a running parent", node, kind.name)
+
+    def _was_released(self, node: Node, kind: Kind) -> bool:
+        """Tell whether a hand-over's deadline may be what counts, and not the grace."""
+        return any(
+            isinstance(action, Release) and action.workload == kind.workload
+            for when, plan in node.plans
+            if node.now - when < HAND_OVER_SECONDS
+            for action in plan.actions
+        )
+
+    def _check_revisions(self, node: Node) -> None:
+        assert node.agent is not None
+        stored = node.agent.store.read()
+        if not isinstance(stored, Known) or node.disk.fault:
+            return
+        found = {c.workload: bool(c.revisions) for c in stored.value.checkpoints}
+        for kind in self._world.cluster.kinds:
+            seen = self._seen[node.name, kind.name]
+            has = found.get(kind.workload, False)
+            is_excused = kind.name in node.tampered or not self._world.cluster.is_wanted(
+                kind, node.name
+            )
+            if seen.had_revision and not has and not is_excused:
+                self._fail("good revisions never come to none", node, kind.name)
+            seen.had_revision = has
+
+    def _check_pace(self, node: Node) -> None:
+        minute_ago = node.now - 60.0
+        if len(node.wakes) - bisect_left(node.wakes, minute_ago) > CYCLES_PER_MINUTE:
+            self._fail("the agent never loops hot", node, "too many cycles in a minute")
+        node.note_writes()
+        if node.writes_in_a_minute() > WRITES_PER_MINUTE:
+            self._fail("the agent never loops hot", node, "too many writes in a minute")
+        if node.agent is not None and node.agent.faults:
+            self._fail("no cycle fails", node, "")
+
+    def _check_workload(self, node: Node, kind: Kind) -> None:
+        now = node.now
+        seen = self._seen[node.name, kind.name]
+        is_allowed = self._is_allowed(node, kind)
+        self._check_beside(node, kind, seen, is_allowed)
+        if not is_allowed:
+            seen.allowed_since = now
+        if not is_allowed or not node.can_use_api() or not node.has_copy(kind):
+            seen.dark_at = now
+        active = now - seen.dark_at
+        if active > self.longest_active:
+            self.longest_active = active
+            if active > ACTIVE_SECONDS:
+                self._fail("a copy goes when its parent can run", node, kind.name)
+        if node.is_serving(kind):
+            seen.up_at = now
+            return
+        down = now - max(seen.up_at, seen.allowed_since)
+        if down > self.longest_down:
+            self.longest_down = down
+            if down > self.down_seconds and self._has_sound_revision(node, kind):
+                self._fail("what is wanted runs again in time", node, f"{kind.name}, {down:.0f} s")
+
+    def _check_beside(self, node: Node, kind: Kind, seen: _Seen, is_allowed: bool) -> None:
+        if not kind.shares_a_port or not is_allowed:
+            return
+        processes = node.runtime.processes.values()
+        if len({p.is_copy for p in processes if p.kind is kind and not p.is_doomed}) < 2:
+            seen.beside_since = None
+            return
+        if seen.beside_since is None:
+            seen.beside_since = node.now
+        beside = node.now - seen.beside_since
+        self.longest_beside = max(self.longest_beside, beside)
+        if beside > BESIDE_SECONDS:
+            self._fail("parent and copy are not left side by side", node, kind.name)
+
+    def _is_allowed(self, node: Node, kind: Kind) -> bool:
+        """Tell whether the node has all it needs for the workload to run."""
+        agent = node.agent
+        if agent is None or agent.is_dead or not node.kubelet.is_up or not node.runtime.answers:
+            return False
+        if node.disk.fault or node.lie or node.kubelet.refusals:
+            return False
+        if kind.name in node.tampered or kind.name in node.bad_copies:
+            return False
+        if node.fault not in ("", "refused", "silent", "tls", "error", "slow"):
+            return False
+        cluster = self._world.cluster
+        if not cluster.is_wanted(kind, node.name):
+            return False
+        if kind.is_declared and any(
+            w.kind is kind and w.pod is not None for w in node.kubelet.workers.values()
+        ):
+            # Admission refuses the copy for as long as the kubelet has its twin of the API.
+            return node.can_use_api() and not self._is_broken(node, kind)
+        return not node.can_use_api() or not self._is_broken(node, kind)
+
+    def _is_broken(self, node: Node, kind: Kind) -> bool:
+        """Tell whether the parent cannot run, by the version that it has or is to have."""
+        cluster = self._world.cluster
+        versions = {p.version for p in cluster.pods_of(node.name) if p.kind is kind}
+        return any(
+            (kind.name, version) in cluster.broken
+            for version in {*versions, cluster.versions[kind.name]}
+        )
+
+    def _has_sound_revision(self, node: Node, kind: Kind) -> bool:
+        assert node.agent is not None
+        stored = node.agent.store.read()
+        if not isinstance(stored, Known):
+            return True
+        broken = {f"image:{v}" for name, v in self._world.cluster.broken if name == kind.name}
+        return any(
+            revision.digest not in broken
+            for checkpoint in stored.value.checkpoints
+            if checkpoint.workload == kind.workload
+            for revision in checkpoint.revisions
+        )
+
+    def _fail(self, promise: str, node: Node, what: str) -> None:
+        raise BrokenError(promise, f"{what} on {node.name} at {node.now:.2f} s")

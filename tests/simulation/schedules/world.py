@@ -1,0 +1,186 @@
+"""One schedule: a cluster built from a seed, what happens to it, and what must hold throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+from tests.simulation.schedules.cluster import Cluster
+from tests.simulation.schedules.events import Event, draw, happen
+from tests.simulation.schedules.invariants import BrokenError, Invariants
+from tests.simulation.schedules.node import FAULTS, Node
+from tests.simulation.schedules.timeline import Timeline
+from tests.simulation.schedules.workloads import API, DNS, GATEWAY, MANAGER, PROXY, WAY, Kind
+
+SETTLED_SECONDS = 40.0
+"""How long a cluster runs in peace before anything happens: its checkpoints are stored then."""
+LENGTHS = (30.0, 90.0, 240.0)
+PEACE_SECONDS = 260.0
+"""How long nothing more happens at the end: as long as anything may take, and some more."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form of a cluster."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    nodes: int
+    is_self_hosted: bool
+
+
+LAYOUTS = (
+    Layout("single", (API, MANAGER, DNS), 1, True),
+    Layout("edge", (PROXY, GATEWAY, DNS), 1, False),
+    Layout("way", (WAY, PROXY, DNS), 1, False),
+    Layout("masters", (API, MANAGER), 3, True),
+)
+_WEIGHTS = (5, 3, 2, 1)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a seed stands for."""
+
+    seed: int
+    layout: Layout
+    events: tuple[Event, ...]
+    length: float
+    tells_events: bool
+    ends_dark: bool
+    """Whether the API is away at the end: elsewhere, for self-hosted it is as it comes."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a schedule."""
+
+    steps: int
+    broken: BrokenError | None
+    virtual_seconds: float
+
+
+def schedule_of(seed: int) -> Schedule:
+    """Return the schedule of a seed."""
+    random = Random(seed)
+    layout = random.choices(LAYOUTS, _WEIGHTS)[0]
+    length = random.choice(LENGTHS)
+    events = draw(random, length, layout.nodes, len(layout.kinds))
+    return Schedule(seed, layout, events, length, random.random() < 0.9, random.random() < 0.3)
+
+
+class World:
+    """A running schedule."""
+
+    def __init__(self, schedule: Schedule, folder: Path) -> None:
+        self.schedule, self.timeline = schedule, Timeline()
+        layout = schedule.layout
+        random = Random(schedule.seed + 1)
+        self.cluster = Cluster(self.timeline, random, layout.kinds, layout.is_self_hosted)
+        for index in range(layout.nodes):
+            name = f"node-{index + 1}"
+            Node(name, self.cluster, self.timeline, random, folder / name, schedule.tells_events)
+        self.invariants = Invariants(self)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return self.cluster.nodes
+
+    def kind(self, event: Event) -> Kind:
+        return self.cluster.kinds[event.kind]
+
+    def run(self) -> Outcome:
+        """Run it to its end, or to the first promise that is broken."""
+        broken = None
+        try:
+            self._run()
+        except BrokenError as error:
+            broken = error
+        return Outcome(self.timeline.steps, broken, self.timeline.now)
+
+    def look(self) -> None:
+        for node in self.nodes:
+            node.look()
+
+    def set_fault(self, node: Node, fault: str) -> None:
+        assert fault in ("", *FAULTS)
+        node.fault = fault
+        self.invariants.disturb()
+        self.look()
+
+    def roll(self, kind: Kind, *, is_broken: bool) -> None:
+        """Change a workload's pod template."""
+        self.cluster.versions[kind.name] += 1
+        if is_broken:
+            self.cluster.broken.add((kind.name, self.cluster.versions[kind.name]))
+        self.invariants.disturb()
+        self.cluster.poke()
+
+    def _run(self) -> None:
+        self._bootstrap()
+        self.timeline.run(SETTLED_SECONDS, self.invariants.check)
+        for event in self.schedule.events:
+            self.timeline.at(SETTLED_SECONDS + event.at, lambda event=event: self._happen(event))
+        self.timeline.run(SETTLED_SECONDS + self.schedule.length, self.invariants.check)
+        self._heal()
+        end = self.timeline.now + PEACE_SECONDS
+        self.timeline.run(end, self.invariants.check)
+        self.invariants.check_end()
+
+    def _bootstrap(self) -> None:
+        """Start everything; a first API server has to be there for the first pods."""
+        self.cluster.start()
+        for node in self.nodes:
+            node.kubelet.start()
+            node.kubelet.bootstrap()
+            node.start_agent()
+        self.look()
+
+    def _happen(self, event: Event) -> None:
+        self.invariants.disturb()
+        happen(self, event)
+
+    def _heal(self) -> None:
+        """End every fault but those that are the point: what is gone stays gone."""
+        self.cluster.is_up = self.schedule.layout.is_self_hosted or not self.schedule.ends_dark
+        for node in self.nodes:
+            node.has_network, node.fault, node.lie = True, "", ""
+            node.disk.fault, node.disk.kill_in = "", None
+            node.kubelet.refusals = 0
+            node.bad_copies.clear()
+            node.start_runtime()
+            node.kubelet.start()
+            node.start_agent()
+        for kind in self.cluster.kinds:
+            if (kind.name, self.cluster.versions[kind.name]) in self.cluster.broken:
+                self.roll(kind, is_broken=False)
+        self.invariants.disturb()
+        self.cluster.tell()
+        self.look()
+
+
+def shrink(
+    schedule: Schedule, broken: BrokenError, folder: Path, kind: type[World] = World
+) -> Schedule:
+    """Return the schedule with as few events as still break the same promise."""
+    best = schedule
+    index = 0
+    while index < len(best.events):
+        fewer = replace(best, events=best.events[:index] + best.events[index + 1 :])
+        outcome = kind(fewer, folder).run()
+        if outcome.broken is not None and outcome.broken.promise == broken.promise:
+            best = fewer
+        else:
+            index += 1
+    return best
+
+
+def describe(events: Sequence[Event], layout: Layout) -> list[str]:
+    """Return a line for each event, in words."""
+    return [
+        f"{event.at:7.2f} s  {event.name}, node-{event.node + 1}, "
+        f"{layout.kinds[event.kind].name}, {event.seconds} s, choice {event.choice}"
+        for event in events
+    ]
