@@ -244,10 +244,12 @@ class _PlanBuilder:
         others = {w: step for w, step in self.steps.items() if w != self.own}
         if memory.is_uninstalled:
             self.wake_in = min(self.wake_in, _UNINSTALLED_TICK_SECONDS)
-        wake_in = max(
-            min(self.wake_in, _watch_in(seen, others, self.rules, self.now)),
-            self.rules.watch_seconds,
+        wake_in = min(
+            self.wake_in,
+            _watch_in(seen, others, self.rules, self.now),
+            _noting_in(seen, memory, self.rules),
         )
+        wake_in = max(wake_in, self.rules.watch_seconds)
         return Plan(
             _sentence(seen, self.actions, standings),
             memory,
@@ -361,6 +363,21 @@ def _remember_kubelet(seen: Observation, memory: Memory, now: float) -> Memory:
         and answered > memory.kubelet_seen[1]
     )
     return replace(memory, contact_kubelet=identity) if is_known else memory
+
+
+def _noting_in(seen: Observation, memory: Memory, rules: Rules) -> float:
+    """Return how soon to look whether the kubelet's new run has had contact.
+
+    The probe that tells is under way; noted only with the next tick, a loss of contact before
+    that would have what this kubelet restarts by itself activated beside it.
+    """
+    is_noted = (
+        isinstance(seen.kubelet, Unknown)
+        or not seen.kubelet.value.listening
+        or seen.kubelet.value.identity == memory.contact_kubelet
+    )
+    is_reachable = seen.contact.state is ContactState.REACHABLE
+    return rules.lost_watch_seconds if is_reachable and not is_noted else rules.tick_seconds
 
 
 def _occupancies(

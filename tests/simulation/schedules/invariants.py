@@ -147,6 +147,7 @@ class Invariants:
         )
         if (
             knows
+            and self._steady[node.name][1] == node.kubelet.run_number
             and not self._was_released(node, kind)
             and node.now - self._seen[node.name, kind.name].up_at < GRACE_SECONDS
         ):

@@ -22,6 +22,7 @@ from tests.unit.core.builders import (
     DNS,
     EMPTY,
     LOST_SINCE,
+    NEW_KUBELET,
     NOW,
     OTHER_POD,
     PARENT_DIED_IN_PLACE,
@@ -258,3 +259,15 @@ def test_an_empty_node_is_quiet() -> None:
     """Before the first snapshot there is nothing to lose."""
     node = BOOTED.but(checkpoints=Known(()), runtime=Known(EMPTY), contact=lost(LOST_SINCE))
     assert (node.decide().actions, node.decide().standings) == ((), {})
+
+
+def test_a_new_run_of_the_kubelet_is_noted_within_a_second() -> None:
+    """Not with the next tick: contact may be lost before, and the kubelet does know its pods."""
+    node = AT_REST.but(kubelet=Known(NEW_KUBELET))
+    first = node.decide()
+    assert first.memory.contact_kubelet == SAME_KUBELET.identity
+    assert first.wake_in == RULES.lost_watch_seconds
+    answered = replace(node.contact, last_answer=NOW + 0.01)
+    second = node.then(first).but(contact=answered).decide(NOW + 1.0)
+    assert second.memory.contact_kubelet == NEW_KUBELET.identity
+    assert AT_REST.decide().wake_in > RULES.lost_watch_seconds
