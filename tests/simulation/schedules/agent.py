@@ -26,7 +26,7 @@ from checkpointer.core.contact import (
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.plan import Plan
-from checkpointer.core.workload import workload_of
+from checkpointer.core.workload import identifying_labels, template_of, workload_of
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.observe import Observer, PodReader, RawPod
@@ -215,7 +215,7 @@ class Snapshooter:
         newest = checkpoint.revisions[0] if checkpoint and checkpoint.revisions else None
         if newest is not None and newest.digest == image:
             return None
-        labels = pod["metadata"]["labels"]
+        labels = identifying_labels(pod["metadata"]["labels"])
         revision = Revision(
             0,
             image,
@@ -227,6 +227,8 @@ class Snapshooter:
             not kind.ports,
             created_at,
             kind.ports,
+            kind.on_host_network,
+            template_of(pod["metadata"]["labels"]),
         )
         spec = {"containers": [{"name": "main", "image": image}]}
         manifest = {"kind": "Pod", "metadata": {"labels": labels}, "spec": spec}

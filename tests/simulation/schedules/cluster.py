@@ -38,7 +38,7 @@ class ApiPod:
 
     @property
     def labels(self) -> dict[str, str]:
-        return {"k8s-app": self.kind.name}
+        return {"k8s-app": self.kind.name, "controller-revision-hash": f"v{self.version}"}
 
     def raw(self) -> dict[str, Any]:
         """Return it as the API sends it."""

@@ -210,7 +210,6 @@ def test_a_copy_refused_after_the_clock_went_back_is_issued_anew(folder: Path) -
     world_of(folder, "single", *events, length=30.0)
 
 
-@pytest.mark.xfail(strict=True, reason="release takes any sandbox for the running kubelet's")
 def test_a_crashed_copy_refused_by_a_restarted_kubelet_is_issued_anew(folder: Path) -> None:
     """With the API away nobody stops the sandbox that the kubelet's last run had made for it."""
     events = (
