@@ -30,6 +30,7 @@ from checkpointer.core.plan import Memory, Plan
 from checkpointer.core.turns import Masters
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
+from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.cri import ContainerRuntime, find_runtime
 from checkpointer.node.cri_events import Watch
 from checkpointer.node.folders import FolderWatch
@@ -127,6 +128,7 @@ class Agent:
         )
         self._applier = Applier(self._store, self._folder, self._node_name, dry_run)
         self._runtime: ContainerRuntime | None = None
+        self._cluster = ClusterPin(config.kubeconfig, self._pods, self._store, dry_run)
         self._events: Watch | None = None
         self._watch = FolderWatch()
         check(config)
@@ -213,6 +215,10 @@ class Agent:
         self._read_masters(contact.state, now)
         seen = self._observer.observe(contact, pods, now, self._applier.has_failed)
         seen = replace(seen, masters=self._masters)
+        if contact.state is ContactState.REACHABLE and isinstance(pods, Known):
+            is_missing = any(track.absent_seconds for track in self._memory.tracks.values())
+            is_own = self._cluster.look(contact.since, now.monotonic, is_missing)
+            seen = replace(seen, is_own_cluster=is_own)
         self._follow_events(
             needs_runtime(contact, seen.manifests, seen.checkpoints, self._observer.itself)
         )
@@ -402,7 +408,12 @@ class Agent:
         ):
             pods = f"this node's pods are not known: {seen.pods.reason}"
         self._problems.tell_passing(pods, self._now().monotonic)
-        problems = (*self._observer.problems, *self._unsaved.values(), *self.reporter.problems)
+        problems = (
+            *self._observer.problems,
+            *self._unsaved.values(),
+            *self.reporter.problems,
+            *self._cluster.problems,
+        )
         self._problems.tell(problems)
 
     def _remember(self, memory: Memory) -> None:

@@ -104,6 +104,9 @@ def decide(
     situation = _situation(seen, memory, rules, now, node_name, own)
     situation = _amid_hand_overs(situation, checkpoints, manifests or {})
     elapsed = 0.0 if memory.last_cycle is None else now.monotonic - memory.last_cycle
+    if memory.last_removal is None:  # the run of the agent before this one may have removed
+        memory = replace(memory, last_removal=now.monotonic)
+    told = seen.pods if seen.is_own_cluster == Known(True) else Unknown("of another cluster")
     builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since, own)
     for checkpoint in checkpoints:
         workload = checkpoint.workload
@@ -112,7 +115,7 @@ def decide(
         if own is not None and workload == own.workload:
             builder.add_own(checkpoint, pods, manifests, situation, own)
             continue
-        track = with_absence(track, checkpoint.record, seen.pods, pods, elapsed, situation)
+        track = with_absence(track, checkpoint.record, told, pods, elapsed, situation)
         track = _with_leaving(track, seen.pods, pods, situation)
         stored_record = checkpoint.record
         is_active = manifests is not None and workload in manifests
@@ -126,7 +129,7 @@ def decide(
             manifest = (manifests or {}).get(workload)
             step = _step(checkpoint, manifest, pods, by_digest(workload), track, situation)
             is_held = hold_of(checkpoint, now.wall) is not None
-            if not is_held and is_unwanted(track, seen.pods, situation):
+            if not is_held and is_unwanted(track, told, situation):
                 step = _farewell(checkpoint, manifest, step, builder)
             if own is not None and own.is_leaving:
                 step = taken_along(checkpoint, manifest, step)
@@ -177,8 +180,8 @@ class _PlanBuilder:
         self.steps: dict[Workload, Step] = {}
         self.wake_in = rules.tick_seconds
         self.may_remove = (
-            memory.last_removal is None
-            or now - memory.last_removal >= rules.removal_interval_seconds
+            memory.last_removal is not None
+            and now - memory.last_removal >= rules.removal_interval_seconds
         )
 
     def add(self, checkpoint: Checkpoint, stored: Record, step: Step) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint
 from checkpointer.core.contact import Contact
-from checkpointer.core.facts import Fact, Unknown
+from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.turns import Masters
 from checkpointer.core.workload import Workload
@@ -81,3 +81,5 @@ class Observation:
     """As the API last told them."""
     itself: Itself | None = None
     """None when the agent runs in no pod, or it cannot be told in which."""
+    is_own_cluster: Fact[bool] = Known(True)
+    """Whether the API that answers is that of the cluster that the store belongs to."""

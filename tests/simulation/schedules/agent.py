@@ -28,6 +28,7 @@ from checkpointer.core.moment import Moment
 from checkpointer.core.plan import Plan
 from checkpointer.core.workload import identifying_labels, template_of, workload_of
 from checkpointer.manifest.render import mark_of
+from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.settings import selection
@@ -99,6 +100,12 @@ class Pods:
         self.client = None
         self._is_started = self._is_closed = self._is_due = False
         self._failures = 0
+
+    def find(self, path: str) -> Fact[Mapping[str, Any] | None]:
+        """Return the namespace that tells the cluster's identity; nothing else can be read."""
+        if path != "/api/v1/namespaces/kube-system":
+            return Unknown("not simulated")
+        return Known({"metadata": {"uid": self._node.cluster_uid()}})
 
     def start(self) -> None:
         self._is_started = True
@@ -256,6 +263,7 @@ class VirtualAgent(Agent):
         reader = PodReader(selection(config.selection), node.kubelet)
         self._observer = Observer(reader, node.kubelet, self._folder, self._store)
         self._applier = Applier(self._store, self._folder, node.name)
+        self._cluster = ClusterPin(config.kubeconfig, self._pods, self._store)
         self._runtime = node.runtime
         self._observer.runtime = self._applier.runtime = node.runtime
         self._watch = FolderWatch()

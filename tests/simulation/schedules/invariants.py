@@ -128,11 +128,22 @@ class Invariants:
         assert node.agent is not None
         for action in plan.actions:
             kind = node.kind_of(action.workload)
-            if isinstance(action, Activate):
+            if isinstance(action, Activate) and "given way" in action.reason:
+                self._check_return(node, kind)
+            elif isinstance(action, Activate):
                 self._check_activation(node, kind)
             if isinstance(action, Remove) and self._world.cluster.is_wanted(kind, node.name):
                 self._fail("nothing wanted is removed", node, kind.name)
         self._check_revisions(node)
+
+    def _check_return(self, node: Node, kind: Kind) -> None:
+        """Check the return of a copy whose parent was not back in time: contact may be good."""
+        assert node.agent is not None
+        state = node.agent.contact.state
+        if state in (ContactState.DENIED, ContactState.SUSPECT):
+            self._fail("activated only while contact is lost", node, f"{kind.name} while {state}")
+        if not node.runtime.answers:
+            self._fail("activated only while the runtime answers", node, kind.name)
 
     def _check_activation(self, node: Node, kind: Kind) -> None:
         assert node.agent is not None

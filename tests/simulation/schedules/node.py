@@ -30,6 +30,15 @@ FOREIGN = {
     "backup~": b"y",
 }
 
+AUTHORITY = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n"
+
+KUBECONFIG = """{
+"current-context": "c",
+"contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}],
+"clusters": [{"name": "c", "cluster": {
+  "server": "https://127.0.0.1:6443", "certificate-authority": "ca.crt"}}]
+}"""
+
 _ANSWERS = {
     "refused": (ProbeOutcome.FAILED, 0.001),
     "silent": (ProbeOutcome.FAILED, PROBE_TIMEOUT_SECONDS),
@@ -63,6 +72,8 @@ class Node:
         self.manifests.mkdir(parents=True)
         for foreign, content in FOREIGN.items():
             (self.manifests / foreign).write_bytes(content)
+        (folder / "kubeconfig").write_text(KUBECONFIG)
+        (folder / "ca.crt").write_text(AUTHORITY)
         self.config = _config(folder, name, tells_events)
         self.jump = 0.0
         """What the wall clock is off by."""
@@ -156,6 +167,10 @@ class Node:
         if self.lie == "other":
             return [self._stranger()]
         return [pod for pod in pods if pod.kind is not self.cluster.kinds[-1]]
+
+    def cluster_uid(self) -> str:
+        """Return the UID of the namespace kube-system, as the API tells it."""
+        return "uid-other" if self.lie == "other" else "uid-own"
 
     def _stranger(self) -> ApiPod:
         kind = Kind("stranger")
@@ -261,6 +276,7 @@ def _config(folder: Path, name: str, tells_events: bool) -> Config:
     rules = Rules()
     return Config(
         node_name=name,
+        kubeconfig=folder / "kubeconfig",
         manifest_directory=folder / "manifests",
         store_directory=folder / "store",
         kubelet_directory=folder / "kubelet",

@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from checkpointer.config import Config
 from checkpointer.core.contact import ContactRules
+from checkpointer.core.plan import Remove
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
 from tests.simulation.schedules.world import LAYOUTS, Layout, Schedule, World, schedule_of, shrink
@@ -116,6 +118,24 @@ def test_three_masters_power_cycled_together_come_back(folder: Path) -> None:
         for kind in world.cluster.kinds:
             assert node.is_serving(kind)
             assert not node.has_copy(kind)
+
+
+def test_another_cluster_with_the_same_authority_has_nothing_removed(folder: Path) -> None:
+    """However long it answers in our cluster's place, and the agent's restarts make no difference:
+    its list is not ours."""
+    events = (Event(5.0, "lie", seconds=1500.0, choice=2), Event(700.0, "agent restart"))
+    world = world_of(folder, "edge", *events, length=1600.0)
+    assert actions(world, "Remove") == []
+
+
+def test_what_is_deleted_is_removed_one_by_one_whoever_restarts_the_agent(folder: Path) -> None:
+    """A minute apart, also when a new run of the agent does not know of the last removal."""
+    gone = [Event(1.0 + kind, "workload deleted", kind=kind) for kind in range(2)]
+    restarts = [Event(300.0 + 15 * at, "agent restart", seconds=0.5) for at in range(8)]
+    world = world_of(folder, "edge", *gone, *restarts, length=700.0)
+    assert sorted(actions(world, "Remove")) == ["Remove gateway", "Remove kube-proxy"]
+    when = [at for at, p in world.nodes[0].plans if any(isinstance(a, Remove) for a in p.actions)]
+    assert all(later - earlier >= 60.0 for earlier, later in pairwise(when))
 
 
 def hasty(config: Config) -> Config:

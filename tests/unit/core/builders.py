@@ -214,7 +214,7 @@ class Node:
         default_factory=lambda: Known((checkpoint(),))
     )
     masters: Fact[Masters] = ALONE
-    memory: Memory = Memory(contact_kubelet=SAME_KUBELET.identity)
+    memory: Memory = Memory(contact_kubelet=SAME_KUBELET.identity, last_removal=0.0)
     rules: Rules = RULES
     failed_snapshots: frozenset[str] = frozenset()
     itself: Itself | None = None

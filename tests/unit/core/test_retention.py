@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from checkpointer.core.checkpoint import Record
 from checkpointer.core.contact import Contact
+from checkpointer.core.decide import decide
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Memory, Plan, Release, Remove
@@ -23,7 +24,9 @@ from tests.unit.core.builders import (
     NOW,
     OTHER_POD,
     PROXY,
+    RULES,
     Node,
+    at,
     checkpoint,
     denied,
     lost,
@@ -255,3 +258,24 @@ def test_unwanted_is_what_was_absent_for_long_enough() -> None:
     here = situation(reachable())
     others = Known((OTHER_POD,))
     assert (is_unwanted(at_limit, others, here), is_unwanted(below, others, here)) == (True, False)
+
+
+def test_nothing_is_removed_on_the_word_of_another_cluster() -> None:
+    """Nor while it cannot be told whether it is another one; and its time does not count."""
+    gone = AT_REST.but(pods=Known((OTHER_POD,))).with_track(absent_seconds=RULES.absent_seconds)
+    assert [type(a) for a in gone.decide().actions] == [Remove]
+    for fact in (Known(False), Unknown("nobody can tell")):
+        seen = replace(gone.observe(), is_own_cluster=fact)
+        plan = decide(seen, gone.memory, RULES, frozenset(), at(NOW))
+        assert plan.actions == ()
+        assert plan.memory.tracks[API].absent_seconds == RULES.absent_seconds
+
+
+def test_a_new_run_of_the_agent_waits_before_it_removes() -> None:
+    """It does not know when the run before it removed something: its start counts as the last."""
+    gone = AT_REST.but(pods=Known((OTHER_POD,))).with_track(absent_seconds=RULES.absent_seconds)
+    gone = gone.but(memory=replace(gone.memory, last_removal=None))
+    first = gone.decide()
+    assert first.actions == ()
+    later = gone.then(first).decide(NOW + RULES.removal_interval_seconds)
+    assert [type(a) for a in later.actions] == [Remove]
