@@ -7,17 +7,24 @@ probe, the pods' watch, the runtime, the kubelet's socket, the folder watch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpointer.agent import FIRST_FAULT_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, Agent
+from checkpointer.agent import (
+    FIRST_FAULT_PAUSE_SECONDS,
+    MASTERS_STATE,
+    SHORTEST_PAUSE_SECONDS,
+    Agent,
+)
 from checkpointer.apply import Applier
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint, Revision
 from checkpointer.core.contact import (
     Contact,
     ContactRules,
+    ContactState,
     ProbeResult,
     after_probe,
     initial_contact,
@@ -26,10 +33,13 @@ from checkpointer.core.contact import (
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.plan import Plan
+from checkpointer.core.turns import Masters
 from checkpointer.core.workload import identifying_labels, template_of, workload_of
+from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.manifests import ManifestFolder
+from checkpointer.node.masters import as_state
 from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.settings import selection
 from checkpointer.store.revisions import NewRevision, Store
@@ -309,6 +319,15 @@ class VirtualAgent(Agent):
 
     def _now(self) -> Moment:
         return Moment(self._boot_id, self._node.monotonic(), self._node.wall())
+
+    def _read_masters(self, contact: ContactState, now: Moment) -> None:
+        """Know them from the first contact on, as if the API had told."""
+        if contact is ContactState.REACHABLE:
+            cluster = self._node.cluster
+            names = tuple(node.name for node in cluster.nodes) if cluster.is_self_hosted else ()
+            self._masters = Known(Masters(names, self._node.name))
+            with suppress(CheckpointerError):
+                self._store.write_state(MASTERS_STATE, as_state(self._masters.value))
 
     def _equip_snapshots(self) -> None:
         if self._applier.snapshooter is None and isinstance(self._pods.pods, Known):

@@ -112,12 +112,11 @@ def test_a_power_cycle_in_the_dark_brings_every_workload_back(folder: Path) -> N
 
 
 def test_three_masters_power_cycled_together_come_back(folder: Path) -> None:
-    """Each with its own parents, whoever of them was first."""
+    """On every node, whoever was first; their copies go one after the other, in their turns."""
     world = world_of(folder, "masters", Event(5.0, "power cut everywhere"))
     for node in world.nodes:
         for kind in world.cluster.kinds:
             assert node.is_serving(kind)
-            assert not node.has_copy(kind)
 
 
 def test_another_cluster_with_the_same_authority_has_nothing_removed(folder: Path) -> None:
@@ -146,10 +145,6 @@ def lame(config: Config) -> Config:
     return replace(config, timing=replace(config.timing, stage_delay_seconds=1e6))
 
 
-def credulous(config: Config) -> Config:
-    return replace(config, timing=replace(config.timing, grace_seconds=0.0))
-
-
 def hot(config: Config) -> Config:
     return replace(config, timing=replace(config.timing, tick_seconds=0.01, watch_seconds=0.01))
 
@@ -162,11 +157,6 @@ def hot(config: Config) -> Config:
             lame,
             "what is wanted runs again in time",
             [Event(1.0, "api down", seconds=600.0), Event(5.0, "power cut")],
-        ),
-        (
-            credulous,
-            "the kubelet is left time to restart what it knows",
-            [Event(1.0, "api down", seconds=600.0), Event(60.0, "container dies", kind=1)],
         ),
         (hot, "the agent never loops hot", []),
     ],
@@ -210,7 +200,6 @@ def test_contact_rules_are_the_ones_that_are_shipped(folder: Path) -> None:
     assert world.nodes[0].config.contact == ContactRules()
 
 
-@pytest.mark.xfail(strict=True, reason="masters do not yet hand over one after the other")
 def test_three_masters_lose_the_api_only_once(folder: Path) -> None:
     """Once any of the three answers again, one of them always does."""
     world = world_of(folder, "masters", Event(5.0, "power cut everywhere"))
