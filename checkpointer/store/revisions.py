@@ -299,6 +299,8 @@ class Store:
                 remove_temporaries(self._disk, self.root, self.root)
                 if (self.root / layout.STATE).is_dir():
                     self._disk.remove_tree(self.root / layout.STATE, inside=self.root)
+                if (self.root / layout.SOCKET).is_socket():
+                    self._disk.remove_file(self.root / layout.SOCKET)
                 left = list_names(self._calls, self.root) or ()
                 if not left and self.root.is_dir():
                     _remove_root(self._disk, self.root)

@@ -29,6 +29,7 @@ from tests.unit.core.builders import (
     NOW,
     OTHER_POD,
     PARENT_RUNS,
+    SAME_KUBELET,
     WALL_AT_BOOT,
     Node,
     both,
@@ -197,7 +198,8 @@ def test_a_hold_needs_the_runtime_also_at_rest() -> None:
 
 def test_a_held_copy_is_not_watched_as_closely_as_one_that_waits_for_its_parent() -> None:
     """It may be held for days: looking twenty times a second would cost for nothing."""
-    node = ACTIVE.but(contact=reachable(), pods=Unknown("the watch broke"))
+    node = ACTIVE.but(contact=reachable(NOW), pods=Unknown("the watch broke"))
+    node = node.but(kubelet=Known(SAME_KUBELET))
     assert node.decide().wake_in == node.rules.watch_seconds
     assert holding(node).decide().wake_in == node.rules.tick_seconds
 

@@ -12,7 +12,9 @@ import pytest
 from checkpointer.core.checkpoint import OwnRecord
 from checkpointer.core.facts import Known
 from checkpointer.core.workload import Workload
+from checkpointer.report.agent_socket import listen_on_socket
 from checkpointer.store.errors import StoreError
+from checkpointer.store.layout import SOCKET
 from checkpointer.store.own import own_state, parse_own
 from checkpointer.store.revisions import Store
 from checkpointer.store.system_calls import SystemCalls
@@ -104,3 +106,18 @@ def test_what_is_not_ours_stays_in_the_store_and_is_named(tmp_path: Path) -> Non
     (root / "notes.txt").write_text("mine")
     assert store.dissolve() == (f"{root / 'notes.txt'} is not ours and stays",)
     assert [path.name for path in root.iterdir()] == ["notes.txt"]
+
+
+def test_the_agents_socket_goes_with_the_store(tmp_path: Path) -> None:
+    """It is still listened on while the agent leaves; a file of that name is somebody's."""
+    root = tmp_path / "store"
+    store = Store(root)
+    store.write_state("itself", own_state(RECORD))
+    listening, _ = listen_on_socket(root)
+    with listening:
+        assert store.dissolve() == ()
+    assert not root.exists()
+    other = Store(root)
+    other.write_state("itself", own_state(RECORD))
+    (root / SOCKET).write_text("mine")
+    assert other.dissolve() == (f"{root / SOCKET} is not ours and stays",)
