@@ -20,6 +20,9 @@ from checkpointer.core.plan import Activate, Kill, Standing, Track
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.workload import template_of
 
+LAST_ANSWER_SECONDS = 5.0
+"""How long after the beginning of a hand-over an answer may still be the released copy's."""
+
 UP_SECONDS = 20.0
 """How long a parent must run to count as up again: one that keeps crashing runs in between."""
 
@@ -145,12 +148,12 @@ def _under_way(
         return Step(Standing("handing over", f"the runtime: {occupancy.reason}"), track)
     found = occupancy.value
     if is_reachable and isinstance(pods, Known):
-        running = {(c.pod_uid, c.id) for c in found.parent_running}
         stays = [p for p in pods.value if not p.terminating and not p.finished]
-        if not stays:
+        is_over = hand_over.time_left(record.hand_over, situation) <= 0
+        if not stays and (is_over or all(p.finished for p in pods.value)):
             gone = replace(record, hand_over=replace(record.hand_over, to=""))
             return Step(Standing("standby", "a parent"), track, record=gone)
-        if any(p.ready and is_current(p, running) for p in stays):
+        if any(p.ready and is_current(p, found.parent_up) for p in stays):
             done = replace(record, hand_over=HandOver())
             return Step(Standing("standby"), replace(track, parent_crashes=0), record=done)
     waits_for = _parent_needs(revision, found, track, checkpoint.record.hand_over, situation)
@@ -174,7 +177,7 @@ def _parent_needs(
 ) -> str | None:
     """Return what a hand-over waits for, or None when it has failed and the copy must come back.
 
-    A parent that runs past the deadline without serving counts as failed only where contact
+    A parent that runs past the deadline without having served counts as failed only where contact
     depends on it, and is gone: whichever gets the port then, one of the two serves.
     """
     contact = situation.contact
@@ -188,7 +191,9 @@ def _parent_needs(
         return f"contact, which is {contact.state.value}"
     if contact.state is ContactState.LOST and not contact.is_gone:
         return "the API, which answers again"
-    if is_down or (revision.stage == 0 and contact.is_gone):
+    served_at = contact.last_answer
+    has_served = served_at is not None and served_at > way.since + LAST_ANSWER_SECONDS
+    if is_down or (revision.stage == 0 and contact.is_gone and not has_served):
         return None
     return "its parent to be Ready"
 

@@ -51,8 +51,11 @@ from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import ContainerState
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.snapshots import due_snapshots
-from checkpointer.core.turns import wait_for_turn
+from checkpointer.core.turns import has_others, wait_for_turn
 from checkpointer.core.workload import Workload
+
+_CLOSE_SECONDS = 600.0
+"""For how long a parent's sandbox is looked for as closely as its first start takes."""
 
 _UNINSTALLED_TICK_SECONDS = 5.0
 """How soon to look again while the installation is gone: the grace is counted while looking."""
@@ -119,7 +122,7 @@ def decide(
         track = _with_leaving(track, seen.pods, pods, situation)
         stored_record = checkpoint.record
         is_active = manifests is not None and workload in manifests
-        checkpoint = _informed(checkpoint, track, pods, is_active)
+        checkpoint = _informed(checkpoint, track, pods, is_active, now.boot_id)
         if isinstance(pods, Known):
             good = promoted(checkpoint, pods.value, memory, failed_snapshots, situation)
             checkpoint = replace(checkpoint, record=good)
@@ -269,6 +272,9 @@ def _farewell(
     """Take what nothing wants any more out of the folder, later out of the store: one by one."""
     if step.action is not None:
         return step
+    if manifest is not None and not _may_go(checkpoint, manifest):
+        standing = Standing("active", "a parent, and nobody makes one: only a hand takes it out")
+        return replace(step, standing=standing)
     if not builder.may_remove:
         return replace(step, standing=replace(step.standing, waits_for="its removal, one by one"))
     builder.use_removal()
@@ -277,6 +283,16 @@ def _farewell(
     if manifest is not None:
         return Step(standing, step.track, Release(checkpoint.workload, manifest.file_name, reason))
     return Step(standing, step.track, Remove(checkpoint.workload, reason))
+
+
+def _may_go(checkpoint: Checkpoint, manifest: ActiveManifest) -> bool:
+    """Tell whether an active copy may go because nobody wants its workload any more.
+
+    Not one of stage 0, nor one of which that cannot be told: the API that says so may be served
+    by this very copy, and would be gone with it.
+    """
+    stages = {r.stage for r in checkpoint.revisions if r.number == manifest.revision}
+    return bool(stages) and 0 not in stages
 
 
 def _without_store(seen: Observation, stored: frozenset[Workload]) -> list[Checkpoint]:
@@ -306,6 +322,7 @@ def _situation(
         now.monotonic,
         _stage_opens_in(seen, memory, rules, now.monotonic, own),
         wait_for_turn(seen.masters, node_name, now.wall),
+        has_others(seen.masters),
     )
 
 
@@ -413,19 +430,29 @@ def _pods_of(
     pods: Fact[tuple[Pod, ...]],
     by_workload: Mapping[Workload, tuple[Pod, ...]],
 ) -> Fact[tuple[Pod, ...]]:
+    """Return the API's pods of this workload; a list that is empty as a whole says nothing."""
+    if isinstance(pods, Known) and not pods.value:
+        return Unknown("the API lists no pod at all on this node")
     return pods if isinstance(pods, Unknown) else Known(by_workload.get(workload, ()))
 
 
 def _informed(
-    checkpoint: Checkpoint, track: Track, pods: Fact[tuple[Pod, ...]], is_active: bool
+    checkpoint: Checkpoint,
+    track: Track,
+    pods: Fact[tuple[Pod, ...]],
+    is_active: bool,
+    boot_id: str,
 ) -> Checkpoint:
     """Return it with what this look tells in its record, before anything is decided on it.
 
-    A hand-over of a copy whose manifest is there did not get far: it begins anew.
+    A hand-over of a copy whose manifest is there did not get far: it begins anew. One of an
+    earlier boot is over.
     """
     record = _with_parents(with_absence_recorded(checkpoint.record, track), pods)
     way = informed(record.hand_over, pods)
-    record = replace(record, hand_over=replace(way, to="") if is_active else way)
+    if way.to and (is_active or not is_under_way(way, boot_id)):
+        way = replace(way, to="")
+    record = replace(record, hand_over=way)
     return replace(checkpoint, record=record)
 
 
@@ -478,7 +505,8 @@ def _watch_in(seen: Observation, steps: Mapping[Workload, Step], rules: Rules, n
 
     Closely while a parent may come back beside its copy: its sandbox shows a fifth of a second
     before its first start. That is while the API answers, and for a while after an activation,
-    which may be what brings the API back.
+    which may be what brings the API back. A parent that has not come for long is looked for less
+    closely: at worst it loses its first start.
     """
     is_lost = seen.contact.state in (ContactState.LOST, ContactState.DENIED)
     has_contact = not is_lost or seen.contact.is_answering
@@ -490,8 +518,12 @@ def _watch_in(seen: Observation, steps: Mapping[Workload, Step], rules: Rules, n
             continue
         at = step.track.activated_at
         is_fresh = at is not None and now - at < rules.hand_over_seconds
-        is_close = (is_fresh or has_contact) and not step.is_patient
-        wake_in = min(wake_in, rules.watch_seconds if is_close else rules.lost_watch_seconds)
+        if step.is_patient or not (is_fresh or has_contact):
+            wake_in = min(wake_in, rules.lost_watch_seconds)
+            continue
+        began = now if is_lost else max(seen.contact.since, at or 0.0)
+        is_long = now - began >= _CLOSE_SECONDS
+        wake_in = min(wake_in, rules.backoff_watch_seconds if is_long else rules.watch_seconds)
     return wake_in
 
 

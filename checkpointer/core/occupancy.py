@@ -24,6 +24,10 @@ FORMER_COPY = "checkpointer.alpha.coreos.com/checkpoint-of"
 it runs it does its parent's work, and one of ours beside it would fight it for the ports."""
 
 
+_Containers = dict[str, list[Container]]
+"""Containers by the digest of their workload."""
+
+
 @dataclass(frozen=True, slots=True)
 class Occupancy:
     """A workload's sandboxes and app containers, apart by whose they are."""
@@ -37,6 +41,9 @@ class Occupancy:
     parent_running: tuple[Container, ...] = ()
     parent_others: tuple[Container, ...] = ()
     """The parent's app containers that do not run: about to start, or dead."""
+    parent_up: frozenset[tuple[str, str]] = frozenset()
+    """Pod UID and id of every container of the parent that runs, whatever its name: a rollout may
+    have added some that no stored revision knows."""
 
     @property
     def copy_running(self) -> tuple[Container, ...]:
@@ -87,7 +94,7 @@ def occupancies(checkpoints: Iterable[Checkpoint], runtime: Runtime) -> Mapping[
     # The lists are not of one moment: a container may show without its sandbox.
     for uid, checkpoint in by_uid.items():
         owner_of_uid.setdefault(uid, (checkpoint.workload.digest, False))
-    copy_containers, running, others = _containers(digests, owner_of_uid, runtime)
+    copy_containers, running, others, up = _containers(digests, owner_of_uid, runtime)
     return {
         digest: Occupancy(
             copy_sandboxes=tuple(copies[digest]),
@@ -95,6 +102,7 @@ def occupancies(checkpoints: Iterable[Checkpoint], runtime: Runtime) -> Mapping[
             parent_sandboxes=tuple(s for s in parents[digest] if s.ready),
             parent_running=tuple(running[digest]),
             parent_others=tuple(others[digest]),
+            parent_up=frozenset(up[digest]),
         )
         for digest in digests
     }
@@ -104,11 +112,13 @@ def _containers(
     digests: Mapping[str, Checkpoint],
     owner_of_uid: Mapping[str, tuple[str, bool]],
     runtime: Runtime,
-) -> tuple[dict[str, list[Container]], dict[str, list[Container]], dict[str, list[Container]]]:
-    """Return, by workload, app containers of copies, what may run of parents, and what does not."""
-    copies: dict[str, list[Container]] = {digest: [] for digest in digests}
-    running: dict[str, list[Container]] = {digest: [] for digest in digests}
-    idle: dict[str, list[Container]] = {digest: [] for digest in digests}
+) -> tuple[_Containers, _Containers, _Containers, dict[str, set[tuple[str, str]]]]:
+    """Return, by workload, app containers of copies, of parents those that may run and those that
+    do not, and all that run of parents."""
+    copies: _Containers = {digest: [] for digest in digests}
+    running: _Containers = {digest: [] for digest in digests}
+    idle: _Containers = {digest: [] for digest in digests}
+    up: dict[str, set[tuple[str, str]]] = {digest: set() for digest in digests}
     live = {sandbox.id for sandbox in runtime.sandboxes if sandbox.ready}
     others: list[tuple[str, Container]] = []
     with_app: set[str] = set()
@@ -116,6 +126,8 @@ def _containers(
         digest, is_copy = owner_of_uid.get(container.pod_uid, (None, False))
         if digest is None:
             continue
+        if not is_copy and container.state is ContainerState.RUNNING:
+            up[digest].add((container.pod_uid, container.id))
         is_app = _is_app(container, digests[digest])
         if is_app:
             with_app.add(container.pod_uid)
@@ -133,7 +145,7 @@ def _containers(
         # apart: in a pod without any known name, what runs counts. No copy must start beside it.
         if container.pod_uid not in with_app:
             running[digest].append(container)
-    return copies, running, idle
+    return copies, running, idle, up
 
 
 def is_current(pod: Pod, running: Set[tuple[str, str]]) -> bool:

@@ -3,11 +3,13 @@
 Release is for the parent's sake, at the moment that costs least:
 
     parent and copy share no ports   once the parent is Ready: no gap
-    a fresh parent                   when its sandbox appears: its first start finds the ports free
+    a fresh parent                   when its sandbox appears: its first start finds the ports free;
+                                     one that has stood empty since before the copy is no sign
     a parent in crash-loop backoff   at its next start, before it has tried its ports; where one
                                      such start was lost already, just ahead of it
     a parent that runs, not Ready    when the API has been there for long
-    a parent that was refused        when the API has been there for long: the copy has its place
+    a parent that was refused        when the API has been there for long: the copy has its place;
+                                     not where nobody would make it anew once the copy is gone
 
 `hand_over` says which parent is not given way to, and what becomes of one that was. A manifest is
 written again, as a new issue or with another revision, only while the API is gone: once it
@@ -82,11 +84,13 @@ def release(
     found = _moment(checkpoint, manifest, pods, occupancy.value, before, track, situation)
     if isinstance(found, _Moment):
         return _release(checkpoint, manifest, occupancy.value, found, track, situation)
+    active = _revision_of(checkpoint, manifest)
     step = _keep_alive(checkpoint, manifest, occupancy.value, track, situation)
     if step.action is not None:
         return step
     if found is None:
-        return replace(step, is_patient=_has_no_parent(pods, situation))
+        shares = active is not None and active.shares_ports and not track.parent_crashes
+        return replace(step, is_patient=shares or _has_no_parent(pods, situation))
     waiting = replace(step.standing, waits_for=found.reason)
     wake_in = found.seconds or step.wake_in
     return replace(step, standing=waiting, wake_in=wake_in, is_patient=found.is_long)
@@ -140,11 +144,14 @@ def _moment(
     """
     is_reachable = situation.contact.state is ContactState.REACHABLE
     wanted = [p for p in pods.value if not p.terminating] if isinstance(pods, Known) else []
-    running = {(c.pod_uid, c.id) for c in occupancy.parent_running}
     active = _revision_of(checkpoint, manifest)
     answers_alone = active is not None and not active.host_network and active.shares_ports
     can_trust = answers_alone or _has_run_for(track, FALSE_READY_SECONDS, situation.now)
-    if is_reachable and can_trust and any(p.ready and is_current(p, running) for p in wanted):
+    if (
+        is_reachable
+        and can_trust
+        and any(p.ready and is_current(p, occupancy.parent_up) for p in wanted)
+    ):
         return _Moment("its parent is Ready")
     if active is not None and active.shares_ports and not track.parent_crashes:
         if is_reachable and wanted and not any(p.is_parent or p.finished for p in wanted):
@@ -157,8 +164,9 @@ def _moment(
             return found
         waits += [found] if found else []
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
-    if is_reachable and wanted and is_settled and all(p.finished for p in wanted):
-        return _Moment("its parent was refused beside the copy")
+    is_refused = bool(wanted) and all(p.finished for p in wanted)
+    if is_reachable and is_settled and is_refused and _is_made_anew(checkpoint, active, situation):
+        return _in_turn(active, situation) or _Moment("its parent was refused beside the copy")
     return waits[0] if waits else None
 
 
@@ -183,12 +191,16 @@ def _way_for(
         return _Wait(*against)
     if active is not None and active.stage == 0 and situation.hand_over_left > 0:
         return _Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
-    if active is not None and active.stage == 0 and situation.turn_in > 0:
-        return _Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
+    if (its_turn := _in_turn(active, situation)) is not None:
+        return its_turn
     if active is not None and active.has_init and not idle and not _have_app(mine, active):
         return _Wait("its parent's init containers", is_long=False)
     if not mine and all(c.state is ContainerState.CREATED for c in idle):
-        return _Moment("its parent's sandbox is up and needs the ports", sandbox)
+        if sandbox.created_at > manifest.written_at:
+            return _Moment("its parent's sandbox is up and needs the ports", sandbox)
+        if not idle:
+            watch = situation.rules.backoff_watch_seconds
+            return _Wait("its parent's containers to be made", watch)
     if not situation.contact.is_answering:
         return None
     is_starting = any(c.state is ContainerState.CREATED for c in idle)
@@ -201,6 +213,13 @@ def _way_for(
         return _Wait("its parent, which runs beside it, to be Ready")
     has_lost = checkpoint.record.hand_over.failures % 2 == 1 or track.parent_crashes > 0
     return _in_backoff(sandbox, idle, has_lost, situation)
+
+
+def _in_turn(active: Revision | None, situation: Situation) -> _Wait | None:
+    """Return the wait for this node's turn; None when it may give way now."""
+    if active is None or active.stage > 0 or situation.turn_in <= 0:
+        return None
+    return _Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
 
 
 def _in_backoff(
@@ -218,6 +237,18 @@ def _in_backoff(
         return _Moment("its parent is due to start and needs the ports", sandbox)
     watch = situation.rules.backoff_watch_seconds
     return _Wait("its parent to be started again by the kubelet", watch)
+
+
+def _is_made_anew(checkpoint: Checkpoint, active: Revision | None, situation: Situation) -> bool:
+    """Tell whether a parent that the kubelet has refused is made anew once the copy is gone.
+
+    Nobody makes a pod without a controller again. Nor does anybody make an API server's pod while
+    it is itself the only one.
+    """
+    if not checkpoint.workload.has_controller:
+        return False
+    is_last_api = active is None or active.stage == 0
+    return not is_last_api or situation.has_other_masters
 
 
 def _have_app(running: list[Container], active: Revision) -> bool:
@@ -317,13 +348,15 @@ def _again(track: Track, now: float) -> Track:
 def _is_taken(manifest: ActiveManifest, occupancy: Occupancy, situation: Situation) -> bool:
     """Tell whether the kubelet has accepted the manifest: it made a sandbox in its current run.
 
-    A dead sandbox from before a reboot proves nothing.
+    A dead sandbox from before a reboot proves nothing. Where the clock has gone back with it, as on
+    a board without a battery, it looks younger than the kubelet, and is not of the past.
     """
     mine = [s for s in occupancy.copy_sandboxes if s.uid == manifest.uid]
     kubelet = situation.kubelet
     if isinstance(kubelet, Unknown):
         return bool(mine)
-    return any(s.ready or s.created_at > kubelet.value.started_at for s in mine)
+    now = (situation.wall + 1.0) * 1e9  # the clocks are not read at the same moment
+    return any(s.ready or kubelet.value.started_at < s.created_at <= now for s in mine)
 
 
 def _with_excuse(track: Track, containers: list[Container]) -> Track:

@@ -28,6 +28,8 @@ class Situation:
     """Seconds until checkpoints of the later stage may be activated; 0 when they may."""
     turn_in: float = 0.0
     """Seconds until this node may begin to hand over stage 0: not two masters at once."""
+    has_other_masters: bool = False
+    """Whether other nodes are known to run the control plane, too."""
     hand_over_left: float = 0.0
     """Seconds until the last deadline of a stage-0 hand-over that is under way: until then the
     API's absence is no loss to anybody else. 0 when there is none."""

@@ -50,5 +50,10 @@ def wait_for_turn(masters: Fact[Masters], node_name: str, wall: float) -> float:
     return -into if into < 0 else count * SLOT_SECONDS - into
 
 
+def has_others(masters: Fact[Masters]) -> bool:
+    """Tell whether other nodes than this are known to be masters."""
+    return isinstance(masters, Known) and bool(set(masters.value.names) - {masters.value.own})
+
+
 def _hashed(node_name: str) -> int:
     return int.from_bytes(hashlib.sha256(node_name.encode()).digest()[:8]) % HASHED_SLOTS

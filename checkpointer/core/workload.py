@@ -37,6 +37,11 @@ class Workload:
         text = "\0".join((self.namespace, self.kind, self.name))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def has_controller(self) -> bool:
+        """Tell whether somebody makes its pod again when that is gone."""
+        return self.kind != "Pod"
+
     def may_own(self, pod_namespace: str, pod_name: str) -> bool:
         """Tell whether the name is one that this workload's controller would give to a pod.
 
@@ -46,7 +51,7 @@ class Workload:
         """
         if pod_namespace != self.namespace:
             return False
-        if self.kind == "Pod":
+        if not self.has_controller:
             return pod_name == self.name
         if self.kind == "StatefulSet":
             return re.fullmatch(re.escape(self.name) + "-[0-9]+", pod_name) is not None

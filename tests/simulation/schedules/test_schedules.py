@@ -206,7 +206,6 @@ def test_three_masters_lose_the_api_only_once(folder: Path) -> None:
     assert len(world.invariants.api_gaps) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="release tells the runs of the kubelet apart by the clock")
 def test_a_copy_refused_after_the_clock_went_back_is_issued_anew(folder: Path) -> None:
     """A board without a battery for its clock boots in the past: the copy's dead sandbox is then
     younger than the kubelet's run, and must not be taken for a sign that the kubelet has it."""

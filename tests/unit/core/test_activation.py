@@ -352,6 +352,17 @@ def test_a_reboot_ends_a_hand_over() -> None:
     record = Record(parents=("parent-uid",), issue=4, hand_over=way)
     plan = BOOTED.but(checkpoints=Known((checkpoint(record=record),))).decide()
     assert plan.actions == (ACTIVATE,)
+    assert plan.records[API].hand_over.to == "", "else the runtime is asked for it for ever"
+
+
+@pytest.mark.parametrize("answered", [None, NOW + 5, NOW + 5.1, NOW + 50])
+def test_a_parent_that_has_served_is_no_failed_one_when_the_network_goes(
+    answered: float | None,
+) -> None:
+    """Past the deadline it runs, and cannot be reached: a copy would fight it for its ports."""
+    gone = replace(lost(NOW + 50.3), last_answer=answered)
+    plan = RELEASED.but(contact=gone, runtime=Known(PARENT_RUNS)).decide(NOW + 61)
+    assert bool(plan.actions) is (answered in (None, NOW + 5)), "that may be the copy's last one"
 
 
 @pytest.mark.parametrize(("crashes", "at"), [(1, NOW + 60), (2, NOW + 21)])
@@ -437,6 +448,32 @@ def test_a_hand_over_ends_when_nobody_is_to_come() -> None:
     plan = node.decide(NOW + 20)
     assert plan.actions == ()
     assert plan.records[API].hand_over.to == ""
+
+
+@pytest.mark.parametrize("pods", [(), (pod(terminating=True, ready=False), OTHER_POD)])
+def test_a_hand_over_goes_on_while_its_parent_is_being_replaced(pods: tuple[Pod, ...]) -> None:
+    """Nor does a list say anything that is empty as a whole."""
+    node = RELEASED.but(contact=reachable(), pods=Known(pods))
+    plan = node.decide(NOW + 20)
+    assert plan.standings[API].state == "handing over"
+    assert plan.records == {}
+    late = node.decide(NOW + 61)
+    assert bool(late.actions) is (not pods), "what terminates is not wanted here any more"
+    if pods:
+        assert late.records[API].hand_over.to == ""
+
+
+def test_containers_that_die_together_are_one_death_of_the_parent() -> None:
+    """A pod of three is not more broken than a pod of one."""
+    sandbox, names = parent_sandbox(), ("apiserver", "audit", "kms")
+    stored = checkpoint(API, revision(app_containers=names), record=GIVEN_WAY.value[0].record)
+    up = tuple(container_of(sandbox, name) for name in names)
+    node = RELEASED.but(checkpoints=Known((stored,)), runtime=Known(Runtime((sandbox,), up)))
+    node = node.then(node.decide(NOW + 1))
+    down = Runtime((sandbox,), tuple(dead(container) for container in up))
+    plan = node.but(runtime=Known(down)).decide(NOW + 2)
+    assert plan.actions == ()
+    assert plan.memory.tracks[API].parent_crashes == 1
 
 
 def test_nothing_else_is_activated_amid_a_hand_over_of_stage_0() -> None:

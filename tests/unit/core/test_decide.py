@@ -118,6 +118,9 @@ def test_what_restores_contact_comes_first_and_what_can_wait_last() -> None:
     assert [type(action) for action in lost_node.decide().actions] == [Release, Activate]
 
 
+SHARING = Known((checkpoint(API, revision(shares_ports=True)),))
+
+
 @pytest.mark.parametrize(
     ("node", "seconds"),
     [
@@ -133,7 +136,9 @@ def test_what_restores_contact_comes_first_and_what_can_wait_last() -> None:
         (BOOTED.but(manifests=Unknown("cannot be listed")), 1.0),
         (BOOTED, 0.05),
         (ACTIVE, 0.05),
-        (ACTIVE.but(contact=reachable()), 0.05),
+        (ACTIVE.but(contact=reachable(NOW - 599)), 0.05),
+        (ACTIVE.but(contact=reachable(NOW - 600)).with_track(activated_at=NOW - 600), 0.2),
+        (ACTIVE.but(contact=reachable(NOW), checkpoints=SHARING), 1.0),
         (ACTIVE.but(contact=recovering()), 0.05),
         (ACTIVE.but(contact=denied()), 0.05),
         (ACTIVE.but(contact=replace(denied(), successes=1, is_answering=True)), 0.05),

@@ -8,15 +8,17 @@ import pytest
 
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.contact import Contact
-from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Activate, Plan, Release, Snapshot, Standing
 from checkpointer.core.release import STEADY_SECONDS
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.core.turns import Masters
+from checkpointer.core.workload import Workload
 from tests.unit.core.builders import (
     ACTIVATED,
     ACTIVE,
+    ALONE,
     API,
     COPY_RUNS,
     EMPTY,
@@ -54,6 +56,7 @@ BACK = ACTIVE.but(contact=reachable(NOW), pods=Known((pod(ready=False), OTHER_PO
 """The API answers again; the parent is wanted and not up."""
 NEW_SANDBOX = Runtime((parent_sandbox(created_at=stamp(NOW)),))
 PARENT_BESIDE = both(COPY_RUNS, PARENT_RUNS)
+MASTERS = Known(Masters(("node-1", "node-2", "node-3"), "node-1"))
 WAY = HandOver(to="parent-uid", boot_id="boot-1", since=NOW)
 """What is kept of a hand-over to the parent that has just begun."""
 SHARING = Known((checkpoint(API, revision(shares_ports=True, host_network=False)),))
@@ -178,7 +181,7 @@ INIT = Known((checkpoint(API, revision(has_init=True)),))
 
 
 def with_containers(*containers: Container) -> Known[Runtime]:
-    return Known(both(COPY_RUNS, Runtime((parent_sandbox(),), containers)))
+    return Known(both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),), containers)))
 
 
 def test_a_parent_with_init_containers_is_given_way_when_they_are_done() -> None:
@@ -373,7 +376,8 @@ def test_a_refused_parent_whose_content_changes_is_tried_again() -> None:
 
 def labelled(uid: str, template: str) -> Known[Runtime]:
     labels = {"k8s-app": "kube-apiserver", "controller-revision-hash": template}
-    return Known(both(COPY_RUNS, Runtime((parent_sandbox(uid, labels=labels),))))
+    sandbox = parent_sandbox(uid, labels=labels, created_at=stamp(NOW))
+    return Known(both(COPY_RUNS, Runtime((sandbox,))))
 
 
 @pytest.mark.parametrize(
@@ -402,12 +406,67 @@ def test_a_parent_that_failed_is_not_given_way_again_before_it_has_changed(
     assert states(plan) == [Standing("active", reason)]
 
 
+REFUSED = pod(ready=False, is_parent=False, finished=True)
+
+
 def test_a_parent_refused_beside_its_copy_gets_its_turn() -> None:
     """The kubelet fails a pod whose host port the copy has: no sandbox ever comes."""
-    node = BACK.but(pods=Known((pod(ready=False, is_parent=False, finished=True), OTHER_POD)))
+    node = BACK.but(pods=Known((REFUSED, OTHER_POD)), masters=MASTERS)
     assert node.decide(NOW + 59.9).actions == ()
     reason = "its parent was refused beside the copy"
-    assert node.decide(NOW + 60).actions == (replace(SANDBOX, reason=reason),)
+    plans = [node.decide(NOW + 60 + second) for second in range(90)]
+    assert {plan.actions for plan in plans} == {(), (replace(SANDBOX, reason=reason),)}
+    waiting = {plan.standings[API].waits_for for plan in plans if not plan.actions}
+    assert waiting == {"its turn among the masters"}
+
+
+@pytest.mark.parametrize("masters", [ALONE, Unknown("may not be read")])
+def test_the_only_api_server_stays_although_its_parent_was_refused(masters: Fact[Masters]) -> None:
+    """Nobody could make the parent anew without it: it would go and come back without end."""
+    node = BACK.but(pods=Known((REFUSED, OTHER_POD)), masters=masters)
+    assert node.decide(NOW + 9999).actions == ()
+    later = node.but(checkpoints=Known((checkpoint(API, revision(stage=1)),)))
+    assert [type(action) for action in later.decide(NOW + 60).actions] == [Release]
+
+
+def test_a_refused_pod_without_a_controller_keeps_its_copy() -> None:
+    """Failed is final, and nobody makes it again."""
+    alone = Workload("kube-system", "Pod", "gateway")
+    refused = replace(REFUSED, workload=alone)
+    mine = checkpoint(alone, revision(stage=1), record=Record(parents=("parent-uid",)))
+    node = BACK.but(
+        pods=Known((refused, OTHER_POD)),
+        manifests=Known((manifest(alone),)),
+        checkpoints=Known((mine,)),
+        masters=MASTERS,
+    )
+    assert node.decide(NOW + 9999).actions == ()
+
+
+def test_a_sandbox_that_stood_empty_before_the_copy_is_no_sign() -> None:
+    """Its image is missing, say; the API would go each time and wait for the deadline."""
+    node = BACK.but(runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(),)))))
+    plan = node.decide()
+    assert plan.actions == ()
+    assert states(plan) == [Standing("active", "its parent's containers to be made")]
+    assert plan.wake_in == RULES.backoff_watch_seconds
+    starting = replace(container_of(parent_sandbox()), state=ContainerState.CREATED)
+    made = both(COPY_RUNS, Runtime((parent_sandbox(),), (starting,)))
+    reason = "its parent is being started again and needs the ports"
+    assert node.but(runtime=Known(made)).decide().actions == (replace(SANDBOX, reason=reason),)
+    assert node.but(runtime=Known(made), contact=lost()).decide().actions == ()
+
+
+def test_a_ready_parent_with_a_container_that_no_revision_knows_releases_its_copy() -> None:
+    """A rollout has added it; that it runs is told by the runtime alone."""
+    added = container_of(parent_sandbox(), "audit")
+    up = pod(container_ids=frozenset({"parent-uid-apiserver", added.id}))
+    runs = both(PARENT_BESIDE, Runtime((), (added,)))
+    for checkpoints in (Known((checkpoint(),)), SHARING):
+        node = READY_BESIDE.but(checkpoints=checkpoints, pods=Known((up, OTHER_POD)))
+        assert [type(a) for a in node.decide().actions] == []
+        released = node.but(runtime=Known(runs)).decide().actions[0]
+        assert isinstance(released, Release)
 
 
 def test_a_finished_pod_beside_a_live_one_is_no_sign() -> None:
@@ -567,6 +626,14 @@ def test_a_sandbox_of_the_kubelets_run_shows_that_it_took_the_manifest(
     assert (node.decide(ACTIVATED + 30).actions == ()) is is_taken
 
 
+def test_a_dead_sandbox_of_the_future_is_from_before_the_clock_went_back() -> None:
+    """It looks younger than the kubelet and shows nothing of what the kubelet took."""
+    for created, anew in ((NOW + 0.9, False), (NOW + 3600, True)):
+        sandbox = copy_sandbox(ready=False, created_at=stamp(created))
+        node = ACTIVE.but(runtime=Known(Runtime((sandbox,))), kubelet=Known(NEW_KUBELET))
+        assert bool(node.decide().actions) is anew
+
+
 def test_without_the_kubelets_start_any_sandbox_counts() -> None:
     """What cannot be told changes nothing."""
     dead_one = Runtime((copy_sandbox(ready=False, created_at=0),))
@@ -684,16 +751,32 @@ def test_a_manifest_without_a_checkpoint_is_released_like_any_other() -> None:
     assert plan.records == {}
 
 
-def test_a_manifest_without_a_checkpoint_is_released_when_nothing_wants_it() -> None:
-    """After the same grace as any other; and nothing is written about it."""
+@pytest.mark.parametrize(
+    "checkpoints", [(), (checkpoint(),), (checkpoint(API, revision(2, stage=1)),)]
+)
+def test_an_api_server_is_never_switched_off_for_want_of_a_parent(
+    checkpoints: tuple[Checkpoint, ...],
+) -> None:
+    """It may be what tells that there is none. The same where its stage cannot be told."""
+    node = ACTIVE.but(
+        contact=reachable(NOW), pods=Known((OTHER_POD,)), checkpoints=Known(checkpoints)
+    )
+    plans = []
+    for number in range(30):
+        plans.append(node.decide(NOW + 30 * number))
+        node = node.then(plans[-1])
+    assert [plan.actions for plan in plans] == [()] * 30
+    told = Standing("active", "a parent, and nobody makes one: only a hand takes it out")
+    assert states(plans[-1]) == [told]
+
+
+def test_nothing_is_written_about_a_manifest_without_a_checkpoint() -> None:
+    """There is no place for it."""
     node = ACTIVE.but(contact=reachable(NOW), pods=Known((OTHER_POD,)), checkpoints=Known(()))
     plans = []
     for number in range(11):
         plans.append(node.decide(NOW + 30 * number))
         node = node.then(plans[-1])
-    assert [plan.actions for plan in plans] == [()] * 10 + [
-        (Release(API, FILE, "nothing of it has been wanted here"),)
-    ]
     assert all(plan.records == {} for plan in plans)
 
 

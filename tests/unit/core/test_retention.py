@@ -34,6 +34,7 @@ from tests.unit.core.builders import (
     pod,
     reachable,
     recovering,
+    revision,
     situation,
     suspect,
 )
@@ -204,7 +205,9 @@ def test_an_active_one_is_released_first_and_removed_later() -> None:
     node = OVERDUE.but(
         manifests=Known((manifest(),)),
         runtime=Known(COPY_RUNS),
-        checkpoints=Known((checkpoint(record=Record(absent_seconds=300.0)),)),
+        checkpoints=Known(
+            (checkpoint(API, revision(stage=1), record=Record(absent_seconds=300.0)),)
+        ),
     )
     plan = node.decide(NOW)
     assert plan.actions == (Release(API, manifest().file_name, REMOVE.reason),)
@@ -216,8 +219,12 @@ def test_an_active_one_is_released_first_and_removed_later() -> None:
 def test_active_ones_are_released_one_at_a_time_too() -> None:
     """A restored API server with one foreign pod must not take all copies down at once."""
     active = tuple(manifest(w) for w in (API, DNS, PROXY))
-    plan = OVERDUE.but(manifests=Known(active), runtime=Known(COPY_RUNS)).decide()
-    assert [action.workload for action in plan.actions] == [API]
+    stored = tuple(
+        checkpoint(w, revision(stage=int(w != API)), record=Record(absent_seconds=300.0))
+        for w in (API, DNS, PROXY)
+    )
+    node = OVERDUE.but(manifests=Known(active), checkpoints=Known(stored))
+    assert [action.workload for action in node.decide().actions] == [DNS]
 
 
 @given(
