@@ -163,8 +163,8 @@ class Node:
     def watch_manifests(self) -> FolderWatch:
         return FolderWatch(self.manifests)
 
-    def watch_service(self) -> Timeline:
-        return Timeline(self.api)
+    def watch_service(self, path: str = "/readyz") -> Timeline:
+        return Timeline(self.api, path)
 
     def pods(self, api: Api | None = None) -> list[Object]:
         return (api or self.api).items(f"/api/v1/namespaces/{NAMESPACE}/pods")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import math
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -20,6 +22,8 @@ class Sample:
     asked: float
     answered: float
     ready: bool
+    said: str
+    """The HTTP status, or the kind of error that came instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,10 @@ class Gap:
 
 
 class Timeline:
-    """Samples /readyz from entering the context to leaving it."""
+    """Samples /readyz, or another path, from entering the context to leaving it."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, api: Api, path: str = "/readyz") -> None:
+        self._api, self._path = api, path
         self._samples: list[Sample] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._ask_again_and_again, name="timeline")
@@ -95,9 +99,20 @@ class Timeline:
             return self.samples[-1].answered - after
         return until + self.seconds_not_serving(after)
 
+    def failures(self, after: float = 0.0) -> Counter[str]:
+        """Return what was said instead of 200, how often, since the first good answer."""
+        first = next((s.asked for s in self.samples if s.ready and s.asked >= after), math.inf)
+        return Counter(s.said for s in self.samples if s.asked > first and not s.ready)
+
     def _ask_again_and_again(self) -> None:
         while not self._over.is_set():
             asked = time.monotonic()
-            ready = self._api.is_ready(seconds=1.0)
-            self._samples.append(Sample(asked, time.monotonic(), ready))
+            said = self._ask()
+            self._samples.append(Sample(asked, time.monotonic(), said == "200", said))
             self._over.wait(max(0.0, asked + INTERVAL_SECONDS - time.monotonic()))
+
+    def _ask(self) -> str:
+        try:
+            return str(self._api.request("GET", self._path, seconds=1.0)[0])
+        except (OSError, http.client.HTTPException) as error:
+            return type(error).__name__
