@@ -54,6 +54,9 @@ def carry_out(body: Body, arguments: argparse.Namespace) -> int:
         return _tell(str(error), EXIT_NO)
     except CheckpointerError as error:
         return _tell(str(error), EXIT_FAILED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _tell(f"{where}{error.strerror}", EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

@@ -6,17 +6,15 @@ Without `--yes` it only says what it would do. It needs no API: all is read from
 from __future__ import annotations
 
 import argparse
-import json
 import socket
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from checkpointer.bootkube.files import Places, shown
 from checkpointer.bootkube.takeover import Candidate, Cleaned, Settings, Takeover
-from checkpointer.cli.run import add_config_arguments, read_config
-from checkpointer.config import Config, ConfigError
+from checkpointer.cli.command import EXIT_NO, RefusedError, UsageError, carry_out, describe
+from checkpointer.cli.output import add_output_argument, note, print_found, table
+from checkpointer.config import Config
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet
@@ -25,11 +23,11 @@ from checkpointer.store.errors import printable
 from checkpointer.store.lock import InstanceLock
 from checkpointer.store.revisions import Store
 
-EXIT_FAILED, EXIT_USAGE, EXIT_LEFT = 1, 2, 3
+ABOUT = """Take over what the bootkube checkpointer keeps on this node. Without --yes it is only
+shown what would be done. Nothing of the old one's is removed without --clean-up, and nothing of a
+workload before a revision of ours verifies that takes its place."""
 
-EPILOG = """exit status: 0 all is, or with --yes would be, taken over; 3 something stays with the
-old checkpointer; 2 wrong usage or configuration; 1 its folders or the store could not be read or
-written"""
+NOTHING = "nothing of the bootkube checkpointer was found on this node"
 
 Line = dict[str, str]
 
@@ -37,7 +35,14 @@ Line = dict[str, str]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `import`."""
     usual = Places()
-    parser.epilog = EPILOG
+    describe(
+        parser,
+        ABOUT,
+        {
+            0: "all is, or with --yes would be, taken over",
+            EXIT_NO: "something stays with the old checkpointer, or the agent runs; it says why",
+        },
+    )
     parser.add_argument("--yes", action="store_true", help="do it; without, it is only shown")
     parser.add_argument(
         "--dry-run", action="store_true", help="only show what would be done (the default)"
@@ -60,34 +65,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=place,
             help=f"the old checkpointer's {what} (default: {place})",
         )
-    parser.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="default: table"
-    )
-    add_config_arguments(parser)
+    add_output_argument(parser, forms=("table", "json", "yaml"))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show or do the takeover; return the exit status."""
-    try:
-        if arguments.yes and arguments.dry_run:
-            raise ConfigError(["--yes and --dry-run: expected one of them"])
-        config = read_config(arguments)
-        check(config)
-    except (ConfigError, OSError, UnicodeDecodeError) as error:
-        print(f"checkpointer: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    try:
-        lines = _take_over(arguments, config)
-    except CheckpointerError as error:
-        print(f"checkpointer: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except OSError as error:
-        print(f"checkpointer: {error.filename}: {error.strerror}", file=sys.stderr)
-        return EXIT_FAILED
+    return carry_out(_run, arguments)
+
+
+def _run(arguments: argparse.Namespace, config: Config) -> int:
+    if arguments.yes and arguments.dry_run:
+        raise UsageError("--yes and --dry-run: expected one of them")
+    check(config)
+    lines = _take_over(arguments, config)
     _print(lines, arguments.output)
-    if arguments.output == "table" and not arguments.yes and lines:
-        print("\nNothing was changed; add --yes to do it.")
-    return EXIT_LEFT if any(line["stays"] for line in lines) else 0
+    if lines and not arguments.yes:
+        note("nothing was changed; add --yes to do it")
+    return EXIT_NO if any(line["stays"] for line in lines) else 0
 
 
 def _take_over(arguments: argparse.Namespace, config: Config) -> list[Line]:
@@ -130,7 +124,7 @@ def _import(takeover: Takeover, candidates: tuple[Candidate, ...], config: Confi
     lock = InstanceLock(config.lock_file)
     is_alone = bool(wanted & {"to import", "imported"}) and lock.try_acquire()
     if "to import" in wanted and not is_alone:
-        raise CheckpointerError(
+        raise RefusedError(
             "the agent runs on this node and takes its own checkpoints of all that is Ready: "
             "nothing is imported beside it. Where the API is away, stop it first"
         )
@@ -196,32 +190,15 @@ def _cleaned(line: Line, cleaned: tuple[Cleaned, ...]) -> Line:
 
 
 def _print(lines: list[Line], form: str) -> None:
-    if form == "json":
-        print(json.dumps(_documents(lines), indent=2, ensure_ascii=False))
-    elif form == "yaml":
-        from checkpointer.cli.documents import as_yaml
-
-        print(as_yaml(_documents(lines)), end="")
-    elif not lines:
-        print("Nothing of the bootkube checkpointer was found on this node.")
-    else:
-        _print_table(lines)
+    titles = "CHECKPOINT ACTIVE WORKLOAD STATE REASON"
+    if any("clean-up" in line for line in lines):
+        titles += " CLEAN-UP"
+    rows = [[line.get(title.lower(), "") for title in titles.split()] for line in lines]
+    names = (line["workload"] for line in lines)
+    print_found(form, _documents(lines), names, table(titles, rows), empty=NOTHING)
 
 
 def _documents(lines: list[Line]) -> list[dict[str, Any]]:
     return [
         {**line, "active": line["active"] == "yes", "stays": bool(line["stays"])} for line in lines
     ]
-
-
-def _print_table(lines: list[Line]) -> None:
-    keys = [key for key in lines[0] if key != "stays"]
-    rows: Iterable[tuple[str, ...]] = [
-        tuple(key.upper() for key in keys),
-        *(tuple(line.get(key, "") for key in keys) for line in lines),
-    ]
-    rows = list(rows)
-    widths = [max(len(row[index]) for row in rows) for index in range(len(keys))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import re
 from pathlib import Path
 
@@ -20,7 +21,8 @@ COMMON = {"--help", "--config", "--set", "--node-name", "--kubeconfig"}
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"checkpointer {command}")
-    importlib.import_module(f"checkpointer.cli.{command}").add_arguments(parser)
+    module = f"{command}_" if keyword.iskeyword(command) else command
+    importlib.import_module(f"checkpointer.cli.{module}").add_arguments(parser)
     return parser
 
 
