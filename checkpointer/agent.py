@@ -45,7 +45,7 @@ from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.report.problems import Problems
 from checkpointer.report.reporter import Reporter, read_clocks
 from checkpointer.settings import check, selection, snapshot_settings
-from checkpointer.store.own import own_state, parse_own
+from checkpointer.store.own import OWN_STATE, own_state, parse_own
 from checkpointer.store.revisions import Store
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,6 @@ MASTERS_STATE = "masters"
 """Name of the state in the store that holds the control plane's nodes, for a start without API."""
 LEFT_SECONDS = 60.0
 """How long an agent that has left waits to be ended by the kubelet, which could start it anew."""
-
-OWN_STATE = "itself"
-"""Name of the state in the store that holds what is remembered of the agent itself."""
 
 CONTACT_STATE = "contact"
 """Name of the state in the store that holds the kubelet's run last seen with contact."""

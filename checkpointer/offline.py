@@ -9,18 +9,21 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from checkpointer import __version__
 from checkpointer.config import Config
 from checkpointer.core.activation import choose_revision
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.hand_over import is_under_way
 from checkpointer.core.held import HELD
 from checkpointer.core.hold import hold_of
 from checkpointer.core.moment import Moment
-from checkpointer.core.observation import Observation
+from checkpointer.core.observation import Itself, Observation
 from checkpointer.core.plan import Standing
 from checkpointer.core.workload import Workload
+from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cri import ContainerRuntime, find_endpoint
 from checkpointer.node.kubelet import Kubelet, read_boot_id
@@ -37,6 +40,7 @@ from checkpointer.report.status import (
     serving_revisions,
 )
 from checkpointer.settings import selection
+from checkpointer.store.own import OWN_STATE, parse_own
 from checkpointer.store.revisions import Store
 
 NOT_RUNNING = "the agent is not running"
@@ -65,11 +69,12 @@ def offline_status(config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> 
         runtime.close()
     cycle = Cycle(
         seen,
-        _standings(seen),
+        _standings(seen, now),
         f"{NOT_RUNNING}: read from disk and runtime",
         now,
         problems=observer.problems,
     )
+    seen = replace(seen, itself=_itself(store))
     return build_status(
         AgentStatus(config.node_name or socket.gethostname().lower(), __version__),
         ContactStatus(UNKNOWN, NOT_RUNNING),
@@ -79,7 +84,19 @@ def offline_status(config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> 
     )
 
 
-def _standings(seen: Observation) -> Mapping[Workload, Standing]:
+def _itself(store: Store) -> Itself | None:
+    """Return whose pods the agent's were when it last ran; no pod of it is known to run."""
+    state = store.read_state(OWN_STATE)
+    if isinstance(state, Unknown):
+        return None
+    try:
+        own = parse_own(state.value).workload
+    except CheckpointerError:
+        return None
+    return Itself(own, "") if own is not None else None
+
+
+def _standings(seen: Observation, now: Moment) -> Mapping[Workload, Standing]:
     """Return where each checkpoint stands by what lies on disk."""
     if isinstance(seen.manifests, Unknown):
         return {}
@@ -90,12 +107,13 @@ def _standings(seen: Observation) -> Mapping[Workload, Standing]:
             continue
         if choose_revision(checkpoint) is None:
             standing = Standing("unusable", "no stored revision verifies")
+        elif is_under_way(checkpoint.record.hand_over, now.boot_id):
+            standing = Standing("handing over", f"the agent: {NOT_RUNNING}")
         else:
             standing = Standing("standby", f"the agent: {NOT_RUNNING}")
         standings[checkpoint.workload] = standing
-    now = time.time()
     for checkpoint in seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ():
-        if (hold := hold_of(checkpoint, now)) is not None:
+        if (hold := hold_of(checkpoint, now.wall)) is not None:
             standings[checkpoint.workload] = Standing(HELD, f"its hold to be lifted ({hold})")
     return standings
 

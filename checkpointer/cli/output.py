@@ -25,7 +25,17 @@ _LEAST_LAST = 24
 _STYLES = {
     "green": ("ok", "standby", "reachable", "present", "running", "yes", "parent", "restarted"),
     "cyan": ("active", "copy", "held"),
-    "yellow": ("waiting", "frozen", "suspect", "unknown", "both", "soon", "warning", "interrupted"),
+    "yellow": (
+        "waiting",
+        "handing",
+        "frozen",
+        "suspect",
+        "unknown",
+        "both",
+        "soon",
+        "warning",
+        "interrupted",
+    ),
     "red": (
         "lost",
         "denied",

@@ -178,7 +178,7 @@ def _checkpoints(checkpoints: list[Document]) -> Any:
     return table(
         "WORKLOAD STATE RUNS REVISION AGE TOKEN WAITS-FOR",
         map(_row, checkpoints),
-        wide="STAGE STORED MATERIAL ISSUE VERDICT PARENT",
+        wide="STAGE STORED GOOD MATERIAL ISSUE VERDICT PARENT",
     )
 
 
@@ -194,6 +194,7 @@ def _row(one: Document) -> tuple[str, ...]:
         one["waitsFor"] or "-",
         _text(one["stage"]),
         ",".join(map(str, one["storedRevisions"])) or "-",
+        _text(one["lastKnownGood"] or "none yet"),
         size(one["materialBytes"]),
         _text(one["issue"]),
         verdict,

@@ -46,6 +46,7 @@ _REASONS = {
     Kind.FELL_BACK: ("CheckpointFellBack", "Warning"),
     Kind.RELEASED: ("CheckpointReleased", "Normal"),
     Kind.HAND_OVER_FAILED: ("CheckpointHandOverFailed", "Warning"),
+    Kind.PARENT_REFUSED: ("CheckpointParentRefused", "Warning"),
     Kind.REMOVED: ("CheckpointRemoved", "Normal"),
 }
 _CONTACT_REASONS = {

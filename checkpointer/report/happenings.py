@@ -29,6 +29,7 @@ class Kind(Enum):
     RELEASED = "released"
     HANDED_OVER = "handed-over"
     HAND_OVER_FAILED = "hand-over-failed"
+    PARENT_REFUSED = "parent-refused"
     REMOVED = "removed"
     FAILED = "failed"
 

@@ -29,7 +29,16 @@ from checkpointer.report.verdicts import Verdicts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "pod_checkpointer_"
-STATES = ("standby", "waiting", "frozen", "active", "held", "unusable", "unknown")
+STATES = (
+    "standby",
+    "waiting",
+    "frozen",
+    "active",
+    "handing over",
+    "held",
+    "unusable",
+    "unknown",
+)
 WORKLOAD = ("namespace", "kind", "name")
 
 
@@ -148,12 +157,20 @@ def _sources(status: Status) -> Iterator[Metric]:
 
 def _checkpoints(status: Status) -> Iterator[Metric]:
     family = GaugeMetricFamily(
-        f"{PREFIX}checkpoints", "Checkpoints of this node by where they stand.", labels=["state"]
+        f"{PREFIX}checkpoints",
+        "Checkpoints of this node by where they stand, but for the agent's own.",
+        labels=["state"],
     )
     for state in STATES:
-        count = sum(one.state == state for one in status.checkpoints)
-        family.add_metric([state], float(count))
+        count = sum(one.state == state and not one.is_own for one in status.checkpoints)
+        family.add_metric([state.replace(" ", "_")], float(count))
     yield family
+    if own := next((one for one in status.checkpoints if one.is_own), None):
+        yield GaugeMetricFamily(
+            f"{PREFIX}own_copy_active",
+            "Whether the agent's own copy is in the kubelet's folder, as it always should be.",
+            float(own.manifest is not None),
+        )
     yield GaugeMetricFamily(
         f"{PREFIX}unprotected_workloads",
         "Workloads that are selected on this node and have no checkpoint that could run.",
@@ -174,13 +191,13 @@ def _by_checkpoint(status: Status) -> Iterator[Metric]:
     rows: tuple[tuple[str, str, Callable[[CheckpointStatus], float | None]], ...] = (
         (
             "checkpoint_active",
-            "Whether the checkpoint's manifest lies in the kubelet's folder.",
-            lambda one: float(one.manifest is not None),
+            "Whether the manifest lies in the kubelet's folder; not told of the agent's own.",
+            lambda one: None if one.is_own else float(one.manifest is not None),
         ),
         (
             "checkpoint_active_since_timestamp_seconds",
-            "When the active manifest was written; absent while there is none.",
-            lambda one: one.manifest.written_at / 1e9 if one.manifest else None,
+            "When the active manifest was written; absent without one, and of the agent's own.",
+            lambda one: one.manifest.written_at / 1e9 if one.manifest and not one.is_own else None,
         ),
         (
             "checkpoint_revision",
@@ -191,6 +208,11 @@ def _by_checkpoint(status: Status) -> Iterator[Metric]:
             "checkpoint_revision_timestamp_seconds",
             "When that revision was taken.",
             lambda one: one.revision.created_at if one.revision else None,
+        ),
+        (
+            "checkpoint_last_known_good_revision",
+            "Number of the newest revision whose parent stayed Ready for long; absent without one.",
+            lambda one: one.last_known_good,
         ),
         (
             "checkpoint_stage",
@@ -216,6 +238,21 @@ def _by_checkpoint(status: Status) -> Iterator[Metric]:
             "checkpoint_held",
             "Whether the checkpoint is held by hand.",
             lambda one: float(one.hold is not None),
+        ),
+        (
+            "checkpoint_hand_over_since_timestamp_seconds",
+            "When the copy made way for its parent; absent while no hand-over is under way.",
+            lambda one: one.hand_over.since if one.hand_over and one.hand_over.to else None,
+        ),
+        (
+            "checkpoint_hand_over_failures",
+            "How many hand-overs to its parent have failed in a row.",
+            lambda one: float(one.hand_over.failures if one.hand_over else 0),
+        ),
+        (
+            "checkpoint_parent_refused",
+            "Whether its parent failed when it was given way, and gets no other try as it is.",
+            lambda one: float(bool(one.hand_over and one.hand_over.refused)),
         ),
     )
     for name, text, value_of in rows:
@@ -259,6 +296,11 @@ _COUNTED = (
     (Kind.FELL_BACK, "fallbacks", "Copies that kept crashing, replaced by an older revision."),
     (Kind.RELEASED, "releases", "Checkpoints that were released."),
     (Kind.HAND_OVER_FAILED, "hand_over_failures", "Releases after which no parent came up."),
+    (
+        Kind.PARENT_REFUSED,
+        "parent_refusals",
+        "Parents that failed when they were given way, and get no other try as they are.",
+    ),
     (Kind.REMOVED, "removals", "Checkpoints that were removed from the store."),
     (Kind.FAILED, "action_failures", "Other actions that failed, once per reason."),
 )

@@ -40,7 +40,7 @@ ul { margin: .2rem 0; padding-left: 1.2rem; }
 """
 
 _CONTACT = {"reachable": "good", "suspect": "warn", "lost": "bad", "denied": "bad"}
-_STATE = {"standby": "good", "active": "warn", "waiting": "warn"}
+_STATE = dict.fromkeys(("active", "waiting", "handing over", "held", "frozen"), "warn")
 
 
 def page(document: Mapping[str, Any], now: float | None = None) -> bytes:
@@ -123,7 +123,9 @@ def _checkpoints(checkpoints: Iterable[Mapping[str, Any]], now: datetime) -> str
 
 
 def _checkpoint(one: Mapping[str, Any], now: datetime) -> str:
-    state = f'<span class="{_STATE.get(one["state"], "bad")}">{escape(one["state"])}</span>'
+    is_well = one["state"] == ("active" if one["itself"] else "standby")
+    colour = "good" if is_well else _STATE.get(one["state"], "bad")
+    state = f'<span class="{colour}">{escape(one["state"])}</span>'
     if one["activeSince"]:
         state += f'<br><span class="dim">{escape(age(one["activeSince"], now))}</span>'
     if one["hold"]:
@@ -137,13 +139,17 @@ def _checkpoint(one: Mapping[str, Any], now: datetime) -> str:
         f'<br><span class="dim">{escape(one["kind"])}</span>',
         state,
         escape(one["waitsFor"]),
-        f"{_or_dash(one['revision'])}{stage}" + _failed(one["failedRevisions"]),
+        f"{_or_dash(one['revision'])}{stage}" + _good(one) + _failed(one["failedRevisions"]),
         escape(age(one["revisionTakenAt"], now)) if one["revisionTakenAt"] else "-",
         verdict,
         _size(one["materialBytes"]),
         escape(age(one["tokenExpiry"], now)) if one["tokenExpiry"] else "-",
     )
     return "<tr>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def _good(one: Mapping[str, Any]) -> str:
+    return f'<br><span class="dim">good: {one["lastKnownGood"] or "none yet"}</span>'
 
 
 def _failed(numbers: Iterable[int]) -> str:

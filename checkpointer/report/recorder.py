@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from checkpointer.core.checkpoint import Revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known
+from checkpointer.core.hand_over import is_under_way
 from checkpointer.core.moment import Moment
-from checkpointer.core.observation import Observation
+from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import is_current
 from checkpointer.core.plan import Action, Activate, Release, Remove, Snapshot
 from checkpointer.core.workload import Workload
+from checkpointer.report.hand_overs import refusal
 from checkpointer.report.happenings import Happening, Kind
 
 LONGEST_HAND_OVER_SECONDS = 600.0
@@ -44,6 +46,9 @@ class Recorder:
         self._now = Moment("", 0.0, 0.0)
         self._contact: ContactState | None = None
         self._released: dict[Workload, _Released] = {}
+        self._refused: dict[Workload, str] | None = None
+        """By workload: the UID of the parent that is not given way to. None before the first look:
+        of what is on disk by then an earlier run has told."""
 
     def started(self, now: Moment, version: str) -> None:
         """The agent has begun its work."""
@@ -64,6 +69,7 @@ class Recorder:
             self._found.append(
                 Happening(Kind.CONTACT, at, contact.reason, state=contact.state.value)
             )
+        self._follow_records(now)
         self._follow_hand_overs(now)
 
     def done(self, action: Action, stored: Revision | None = None) -> None:
@@ -109,21 +115,42 @@ class Recorder:
         revision: Revision | None = None,
         issue: int | None = None,
         seconds: float | None = None,
+        about: Pod | None = None,
     ) -> None:
-        about = revision or self._revision(workload, None)
+        parent = revision or self._revision(workload, None)
+        name, uid = (parent.parent_name, parent.parent_uid) if parent else ("", "")
         self._found.append(
             Happening(
                 kind,
                 self._now.wall,
                 reason,
                 workload,
-                pod=about.parent_name if about else "",
-                pod_uid=about.parent_uid if about else "",
+                pod=about.name if about else name,
+                pod_uid=about.uid if about else uid,
                 revision=revision.number if revision else None,
                 issue=issue,
                 seconds=seconds,
             )
         )
+
+    def _follow_records(self, now: Moment) -> None:
+        """Tell of parents that get no other try; follow what an earlier run had begun."""
+        seen = self._seen
+        if seen is None or not isinstance(seen.checkpoints, Known):
+            return
+        told, self._refused = self._refused, {}
+        for checkpoint in seen.checkpoints.value:
+            workload, way = checkpoint.workload, checkpoint.record.hand_over
+            self._refused[workload] = way.refused
+            if told is None:
+                if is_under_way(way, now.boot_id) and self._active(workload) is None:
+                    at = now.wall - (now.monotonic - way.since)
+                    self._released[workload] = _Released(Moment(now.boot_id, way.since, at), False)
+            elif way.refused and way.refused != told.get(workload):
+                pods = seen.pods.value if isinstance(seen.pods, Known) else ()
+                pod = next((pod for pod in pods if pod.uid == way.refused), None)
+                reason = refusal(checkpoint, self._active(workload))
+                self._add(Kind.PARENT_REFUSED, workload, reason, about=pod)
 
     def _follow_hand_overs(self, now: Moment) -> None:
         for workload, released in tuple(self._released.items()):

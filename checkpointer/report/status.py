@@ -7,7 +7,7 @@ holds no secret: no manifest, no material, only names, numbers, times and senten
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,12 @@ from checkpointer.core.occupancy import Occupancy, occupancies
 from checkpointer.core.plan import Standing
 from checkpointer.core.workload import Workload
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
+from checkpointer.report.hand_overs import (
+    HandOverStatus,
+    hand_over_status,
+    last_known_good,
+    refusal,
+)
 
 KIND = "Status"
 
@@ -32,6 +38,8 @@ UNKNOWN = "unknown"
 
 SOURCES = ("pods", "runtime", "kubelet", "manifests", "checkpoints")
 """The sources of an observation, by the names of its fields."""
+
+ALWAYS_ACTIVE = "nothing: the agent's own copy is always active"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,8 @@ class CheckpointStatus:
 
     workload: Workload
     state: str
-    """`standby`, `waiting`, `frozen`, `active`, `held`, `unusable` or `unknown`."""
+    """`standby`, `waiting`, `frozen`, `active`, `handing over`, `held`, `unusable` or
+    `unknown`."""
     waits_for: str
     runs: str
     """Who of it runs: `parent`, `copy`, `both`, `nothing`; empty while the runtime is not asked."""
@@ -98,6 +107,7 @@ class CheckpointStatus:
     stored: tuple[int, ...]
     """Numbers of all revisions that verify, newest first."""
     last_known_good: int | None
+    """None when none has been yet."""
     failed: tuple[int, ...]
     issue: int
     manifest: ActiveManifest | None
@@ -108,6 +118,9 @@ class CheckpointStatus:
     problems: tuple[str, ...]
     hold: str | None = None
     """Why it is held as it is by hand, until that is lifted."""
+    hand_over: HandOverStatus | None = None
+    is_own: bool = False
+    """Whether it is the agent's own, whose copy is always active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +215,7 @@ def build_status(
         ),
         refused=_refused_pods(cycle, verdicts),
         unknown=unknown_sources(seen),
-        problems=cycle.problems,
+        problems=(*cycle.problems, *_refusals(seen)),
         sentence=cycle.sentence,
         cycle_at=cycle.now.wall,
         cycle_seconds=cycle.seconds,
@@ -275,15 +288,16 @@ def _checkpoint_status(
     manifest = manifest_of(checkpoint, cycle.seen)
     hold = hold_of(checkpoint, cycle.now.wall)
     standing = cycle.standings.get(checkpoint.workload, Standing(UNKNOWN))
-    sound = [r.number for r in checkpoint.revisions if r.number not in checkpoint.record.failed]
+    is_own = cycle.seen.itself is not None and cycle.seen.itself.workload == checkpoint.workload
+    is_at_rest = is_own and standing == Standing("active")
     return CheckpointStatus(
         workload=checkpoint.workload,
         state=standing.state,
-        waits_for=standing.waits_for,
+        waits_for=ALWAYS_ACTIVE if is_at_rest else standing.waits_for,
         runs=_runs(occupancy),
         revision=serving_revision(checkpoint, manifest),
         stored=tuple(revision.number for revision in checkpoint.revisions),
-        last_known_good=next(iter(sound), None),
+        last_known_good=last_known_good(checkpoint),
         failed=checkpoint.record.failed,
         issue=max(checkpoint.record.issue, manifest.issue if manifest else 0),
         manifest=manifest,
@@ -292,6 +306,8 @@ def _checkpoint_status(
         warnings=_sentences(verdict.warnings) if verdict else details.warnings,
         problems=checkpoint.problems,
         hold=str(hold) if hold is not None else None,
+        hand_over=hand_over_status(checkpoint.record.hand_over, cycle.now),
+        is_own=is_own,
     )
 
 
@@ -300,6 +316,14 @@ def _orphans(seen: Observation, stored: tuple[Checkpoint, ...]) -> list[Checkpoi
     active = seen.manifests.value if isinstance(seen.manifests, Known) else ()
     known = {checkpoint.workload for checkpoint in stored}
     return [Checkpoint(w, ()) for w in sorted({m.workload for m in active} - known)]
+
+
+def _refusals(seen: Observation) -> Iterator[str]:
+    """Yield a sentence for each parent that is not given way to again."""
+    for checkpoint in seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ():
+        manifest = manifest_of(checkpoint, seen)
+        if told := refusal(checkpoint, manifest.revision if manifest else None):
+            yield f"{checkpoint.workload}: {told}"
 
 
 def _running(checkpoints: tuple[Checkpoint, ...], seen: Observation) -> Mapping[str, Occupancy]:
@@ -351,6 +375,17 @@ def _workload_document(workload: Workload) -> dict[str, Any]:
     return {"namespace": workload.namespace, "kind": workload.kind, "name": workload.name}
 
 
+def _hand_over_document(one: HandOverStatus | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        "to": one.to or None,
+        "since": timestamp(one.since),
+        "failures": one.failures,
+        "refusedParent": one.refused or None,
+    }
+
+
 def _checkpoint_document(one: CheckpointStatus) -> dict[str, Any]:
     revision, manifest = one.revision, one.manifest
     return {
@@ -359,6 +394,8 @@ def _checkpoint_document(one: CheckpointStatus) -> dict[str, Any]:
         "waitsFor": one.waits_for,
         "runs": one.runs or None,
         "hold": one.hold,
+        "handOver": _hand_over_document(one.hand_over),
+        "itself": one.is_own,
         "stage": revision.stage if revision else None,
         "revision": revision.number if revision else None,
         "revisionTakenAt": timestamp(revision.created_at) if revision else None,

@@ -10,6 +10,9 @@ from checkpointer.core.checkpoint import OwnRecord
 from checkpointer.store.errors import StoreError
 from checkpointer.store.provenance import parse_workload
 
+OWN_STATE = "itself"
+"""Name of the state in the store that holds what is remembered of the agent itself."""
+
 
 def own_state(record: OwnRecord) -> dict[str, Any]:
     """Return the record as a state of the node."""

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.facts import Known
-from checkpointer.core.observation import NOT_ASKED, Observation
+from checkpointer.core.observation import NOT_ASKED, Itself, Observation
 from checkpointer.report.happenings import Happening, Kind
 from checkpointer.report.metrics import Inputs, Metrics
 from checkpointer.report.status import (
@@ -27,7 +28,7 @@ from checkpointer.report.status import (
 )
 from checkpointer.report.tally import Tally
 from checkpointer.report.verdicts import Verdicts
-from tests.unit.core.builders import SAME_KUBELET, at, checkpoint, manifest, reachable
+from tests.unit.core.builders import DNS, SAME_KUBELET, at, checkpoint, manifest, reachable
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "manifests/monitoring"
@@ -38,6 +39,9 @@ NAME = re.compile(r"\bpod_checkpointer_[a-z0-9_]+")
 ROW = re.compile(r"\| `(pod_checkpointer_\w+)` \| (\w+) \| ([^|]*) \| (\S[^|]*\S) \|")
 
 
+RECORD = Record(good=(1,), hand_over=HandOver(to="uid", boot_id=at(0.0).boot_id, since=5.0))
+
+
 def families() -> dict[str, Any]:
     """Return every family that an agent with an active checkpoint exports, by its name."""
     seen = Observation(
@@ -45,13 +49,14 @@ def families() -> dict[str, Any]:
         Known(()),
         NOT_ASKED,
         Known(SAME_KUBELET),
-        Known((manifest(),)),
-        Known((checkpoint(),)),
+        Known((manifest(), manifest(DNS))),
+        Known((checkpoint(record=RECORD), checkpoint(DNS))),
+        itself=Itself(DNS, "own-uid"),
     )
     status = build_status(
         AgentStatus("node-1", "1", 7),
         ContactStatus("reachable", "ok", 1.0, 1.0),
-        Cycle(seen, {}, "", at(0.0)),
+        Cycle(seen, {}, "", at(10.0)),
         {},
         dict.fromkeys((c.workload for c in seen.checkpoints.value), RevisionDetails(1, 1.0)),
     )

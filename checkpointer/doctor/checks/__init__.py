@@ -37,6 +37,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "pull-records": checkpoints.pull_records,
     "tokens": checkpoints.tokens,
     "crashes": checkpoints.crashes,
+    "parents": checkpoints.parents,
     "selected-pods": pods.selected,
     "namespaces": pods.allowed,
     "freshness": pods.freshness,

@@ -9,6 +9,7 @@ from checkpointer.core.facts import Fact, Unknown
 from checkpointer.doctor.facts import Examined, Facts
 from checkpointer.doctor.result import Answer, failed, passed, skipped, warned
 from checkpointer.doctor.spans import DAY, span
+from checkpointer.report.hand_overs import refusal
 
 TOKEN_SECONDS: Final = DAY
 
@@ -125,6 +126,30 @@ def crashes(facts: Facts) -> Iterator[Answer]:
         )
     if not found:
         yield passed("no stored revision is known to crash")
+
+
+def parents(facts: Facts) -> Iterator[Answer]:
+    """No parent has failed when its copy made way for it."""
+    found = () if isinstance(facts.examined, Unknown) else facts.examined.value
+    if not found:
+        yield _NOTHING
+        return
+    is_well = True
+    for one in found:
+        way = one.checkpoint.record.hand_over
+        cure = (
+            f"see why: `checkpointer logs {one.workload.name}`, its pod's events; then mend it or "
+            "roll it back: what changes is tried anew"
+        )
+        if told := refusal(one.checkpoint, None):
+            is_well = False
+            yield failed(f"{one.workload}: {told} (pod {way.refused})", cure)
+        elif way.failures:
+            is_well = False
+            what = f"{way.failures} in a row: its parent was not back in time"
+            yield warned(f"{one.workload}: hand-overs to its parent have failed, {what}", cure)
+    if is_well:
+        yield passed("none has failed when its copy made way for it")
 
 
 def _serving(facts: Facts) -> list[Examined]:

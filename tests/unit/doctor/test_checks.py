@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from checkpointer.core.checkpoint import Checkpoint, Record
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import KubeletRun
@@ -78,6 +78,11 @@ def examined(**changes: Any) -> dict[str, Any]:
 def stored(*numbers: int, failed: tuple[int, ...] = (), problems: tuple[str, ...] = ()) -> Any:
     revisions = tuple(replace(REVISION, number=number) for number in numbers)
     return examined(checkpoint=Checkpoint(WEB, revisions, Record(failed=failed), problems))
+
+
+def way(**changes: Any) -> dict[str, Any]:
+    record = Record(hand_over=HandOver(**changes))
+    return examined(checkpoint=Checkpoint(WEB, (REVISION,), record))
 
 
 def files(*pods: StaticPod) -> dict[str, Any]:
@@ -235,6 +240,12 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
         (stored(4, 3, failed=(4,)), WARN, "revision 4 was activated and kept crashing"),
         (stored(4, failed=(4,)), FAIL, "revision 4 was activated and kept crashing"),
         (stored(4, failed=(1,)), PASS, "no stored revision is known to crash"),
+    ],
+    "parents": [
+        ({"examined": Known(())}, SKIP, "no checkpoint is stored"),
+        (way(refused="uid-9"), FAIL, "gets no other try until it changes (pod uid-9)"),
+        (way(failures=2), WARN, "have failed, 2 in a row"),
+        (way(to="uid-9"), PASS, "none has failed"),
     ],
     "selected-pods": [
         ({"api": GONE}, SKIP, GONE.reason),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Activate, Kill, Release, Remove, Snapshot
@@ -170,6 +171,41 @@ def test_parent_that_never_comes_is_waited_for_in_vain(told: Told) -> None:
     late = 101.0 + LONGEST_HAND_OVER_SECONDS
     assert told.cycle(seen(pods=Known(())), late) == []
     assert told.cycle(seen(pods=Known((pod(ready_seconds=0.1),))), late + 1) == []
+
+
+def with_way(way: HandOver, **changes: Any) -> Observation:
+    stored = checkpoint(API, revision(2), revision(1), record=Record(hand_over=way))
+    return seen(checkpoints=Known((stored,)), **changes)
+
+
+def test_hand_over_of_an_earlier_run_is_followed() -> None:
+    """An agent that starts amid one goes by what is on disk; a reboot has ended it."""
+    way = HandOver(to="parent-uid", boot_id="boot-1", since=100.0)
+    for told, expected in (
+        (with_way(way, pods=Unknown("not yet")), [Kind.HANDED_OVER]),
+        (with_way(replace(way, boot_id="before"), pods=Unknown("not yet")), []),
+    ):
+        fresh = Told()
+        fresh.cycle(told, 103.0)
+        found = fresh.cycle(with_way(way, pods=Known((pod(ready_seconds=0.5),))), 105.0)
+        assert [one.kind for one in found] == expected
+        assert all(one.seconds == 5.0 for one in found)
+
+
+def test_parent_that_gets_no_other_try_is_told_of_once(told: Told) -> None:
+    """On the pod that failed, not the one that was snapshotted; not again after a restart."""
+    refused = HandOver(failures=1, refused="uid-2")
+    broken = pod(uid="uid-2", name="kube-apiserver-bad")
+    failing = with_way(refused, pods=Known((broken,)), manifests=Known((manifest(revision=1),)))
+    (one,) = told.cycle(failing, 9.0)
+    assert (one.kind, one.pod, one.pod_uid) == (Kind.PARENT_REFUSED, broken.name, "uid-2")
+    assert one.reason.endswith("revision 1 goes on in its place")
+    assert told.cycle(failing, 10.0) == []
+    assert told.cycle(with_way(HandOver()), 11.0) == []
+    (one,) = told.cycle(with_way(refused, pods=Unknown("contact is lost")), 12.0)
+    assert (one.pod, one.pod_uid) == ("kube-apiserver-x7k2p", "parent-uid")
+    kinds = [one.kind for one in Told().cycle(failing, 13.0)]
+    assert kinds == [Kind.CONTACT]
 
 
 def test_other_actions(told: Told) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from checkpointer.core.checkpoint import Record
+from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Known, Unknown
-from checkpointer.core.observation import NOT_ASKED, Observation
+from checkpointer.core.observation import NOT_ASKED, Itself, Observation
 from checkpointer.core.plan import Standing
 from checkpointer.manifest.verdict import Outcome, Verdict
 from checkpointer.report.happenings import Happening, Kind
@@ -49,7 +49,9 @@ SEEN = Observation(
 LABELS = (("kind", "DaemonSet"), ("name", "kube-apiserver"), ("namespace", "kube-system"))
 
 
-def samples(seen: Observation | None = SEEN, **changes: Any) -> dict[Any, float]:
+def samples(
+    seen: Observation | None = SEEN, state: str = "active", **changes: Any
+) -> dict[Any, float]:
     """Return every sample of an exposition by name and sorted labels."""
     tally, verdicts = Tally(), Verdicts()
     tally.probed(ProbeResult(ProbeOutcome.SERVER_ERROR, "HTTP 500"), 0.02)
@@ -58,7 +60,7 @@ def samples(seen: Observation | None = SEEN, **changes: Any) -> dict[Any, float]
         tally.happened(Happening(kind, 0.0))
     tally.happened(Happening(Kind.HANDED_OVER, 0.0, seconds=3.0))
     verdicts.record(Verdict(Outcome.WITH_WARNINGS, API, None))
-    cycle = Cycle(seen, {API: Standing("active")}, "", at(10.0)) if seen else None
+    cycle = Cycle(seen, {API: Standing(state)}, "", at(10.0)) if seen else None
     status = build_status(
         AgentStatus("node-1", "1.2.3", 7),
         ContactStatus("lost", "refused", since=5.0, **changes),
@@ -127,6 +129,34 @@ def test_what_is_not_known_is_absent_not_zero() -> None:
     assert found["source_unknown", ("source", "kubelet")] == 1.0
     assert found["source_unknown", ("source", "runtime")] == 0.0
     assert found["last_answer_timestamp_seconds",] == 9.0
+
+
+def test_own_copy_is_not_an_active_checkpoint() -> None:
+    """It always is; an alert on copies that stay active would never end."""
+    found = samples(replace(SEEN, itself=Itself(API, "own-uid")))
+    assert ("checkpoint_active", *LABELS) not in found
+    assert ("checkpoint_active_since_timestamp_seconds", *LABELS) not in found
+    assert found["checkpoints", ("state", "active")] == 0.0
+    assert found["own_copy_active",] == 1.0
+    away = replace(SEEN, itself=Itself(API, "own-uid"), manifests=Known(()))
+    assert samples(away)["own_copy_active",] == 0.0
+    assert ("own_copy_active",) not in samples()
+
+
+def test_hand_over_is_measured() -> None:
+    """One that is under way, with those that failed before; a parent that gets no other try."""
+    way = HandOver(to="uid", boot_id="boot-1", since=4.0, failures=2, refused="uid-0")
+    stored = checkpoint(API, revision(2), record=Record(good=(2,), hand_over=way))
+    found = samples(replace(SEEN, checkpoints=Known((stored,))), state="handing over")
+    assert found["checkpoints", ("state", "handing_over")] == 1.0
+    assert found["checkpoint_hand_over_since_timestamp_seconds", *LABELS] == WALL_AT_BOOT + 4.0
+    assert found["checkpoint_hand_over_failures", *LABELS] == 2.0
+    assert found["checkpoint_parent_refused", *LABELS] == 1.0
+    assert found["checkpoint_last_known_good_revision", *LABELS] == 2.0
+    found = samples()
+    assert ("checkpoint_hand_over_since_timestamp_seconds", *LABELS) not in found
+    assert ("checkpoint_last_known_good_revision", *LABELS) not in found
+    assert found["checkpoint_parent_refused", *LABELS] == 0.0
 
 
 def test_histogram_counts_as_prometheus_does() -> None:

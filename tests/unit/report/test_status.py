@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from checkpointer.config import load
-from checkpointer.core.checkpoint import Record
+from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Known, Unknown
-from checkpointer.core.observation import NOT_ASKED, Observation
+from checkpointer.core.observation import NOT_ASKED, Itself, Observation
 from checkpointer.core.plan import Standing
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.offline import NOT_RUNNING, offline_status
@@ -101,12 +101,14 @@ def test_document_of_a_node_at_rest() -> None:
                 "waitsFor": "x",
                 "runs": None,
                 "hold": None,
+                "handOver": None,
+                "itself": False,
                 "stage": 0,
                 "revision": 2,
                 "revisionTakenAt": "1970-01-01T00:00:05Z",
                 "parentPod": "kube-apiserver-x7k2p",
                 "storedRevisions": [2, 1],
-                "lastKnownGood": 2,
+                "lastKnownGood": None,
                 "failedRevisions": [],
                 "issue": 4,
                 "manifest": None,
@@ -148,16 +150,66 @@ def test_who_runs(runtime: Any, expected: str | None) -> None:
     assert one["runs"] == expected
 
 
-def test_failed_revision_is_not_the_last_known_good() -> None:
-    """What kept crashing is told, and the one before would serve."""
-    record = Record(failed=(2,))
+def of_record(record: Record, **changes: Any) -> Status:
+    """Return the status of one checkpoint with two revisions and this record."""
     stored = checkpoint(API, revision(2), revision(1), record=record)
-    (one,) = status(replace(AT_REST, checkpoints=Known((stored,)))).as_document()["checkpoints"]
-    assert (one["revision"], one["lastKnownGood"], one["failedRevisions"]) == (1, 1, [2])
-    record = Record(failed=(1, 2))
-    stored = replace(stored, record=record)
-    (one,) = status(replace(AT_REST, checkpoints=Known((stored,)))).as_document()["checkpoints"]
-    assert (one["revision"], one["lastKnownGood"]) == (2, None)
+    return status(replace(AT_REST, checkpoints=Known((stored,)), **changes))
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (Record(), (2, None, [])),
+        (Record(good=(1,)), (2, 1, [])),
+        (Record(good=(2, 1)), (2, 2, [])),
+        (Record(good=(2, 1), failed=(2,)), (1, 1, [2])),
+        (Record(good=(3,)), (2, None, [])),
+        (Record(failed=(1, 2)), (2, None, [1, 2])),
+    ],
+)
+def test_last_known_good_is_one_that_has_stayed_ready(record: Record, expected: Any) -> None:
+    """None yet after a first snapshot; not one that kept crashing, nor one that is gone."""
+    (one,) = of_record(record).as_document()["checkpoints"]
+    assert (one["revision"], one["lastKnownGood"], one["failedRevisions"]) == expected
+
+
+def test_hand_over_under_way_is_told() -> None:
+    """To whom and since when; one from before a reboot is over."""
+    way = HandOver(to="uid-2", boot_id="boot-1", since=990.0, failures=1)
+    (one,) = of_record(Record(hand_over=way)).as_document()["checkpoints"]
+    assert one["handOver"] == {
+        "to": "uid-2",
+        "since": "2023-11-14T22:29:50Z",
+        "failures": 1,
+        "refusedParent": None,
+    }
+    before = replace(way, boot_id="boot before")
+    (one,) = of_record(Record(hand_over=before)).as_document()["checkpoints"]
+    assert (one["handOver"]["to"], one["handOver"]["since"]) == (None, None)
+
+
+def test_refused_parent_is_a_problem() -> None:
+    """It is told where everybody looks, with what runs in its place."""
+    refused = Record(hand_over=HandOver(refused="uid-2", failures=1))
+    told = of_record(refused, manifests=Known((manifest(revision=1),)))
+    assert told.problems == (
+        "kube-system/daemonset/kube-apiserver: its parent failed when it was given way, and gets "
+        "no other try until it changes; revision 1 goes on in its place",
+    )
+    (one,) = told.as_document()["checkpoints"]
+    assert one["handOver"]["refusedParent"] == "uid-2"
+    assert of_record(Record()).problems == ()
+
+
+def test_own_copy_is_told_to_be_active_for_good() -> None:
+    """An operator is not to wait for it to be released."""
+    seen = replace(AT_REST, itself=Itself(API, "own-uid"))
+    of_cycle = {"standings": {API: Standing("active")}}
+    (one,) = status(seen, of_cycle=of_cycle).as_document()["checkpoints"]
+    assert one["itself"] is True
+    assert one["waitsFor"] == "nothing: the agent's own copy is always active"
+    (one,) = status(of_cycle=of_cycle).as_document()["checkpoints"]
+    assert (one["itself"], one["waitsFor"]) == (False, "")
 
 
 def test_manifest_without_store_is_shown() -> None:
