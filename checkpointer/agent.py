@@ -258,6 +258,7 @@ class Agent:
     def _end(self) -> None:
         """Be done: at once for the parked instance, or when the kubelet ends this one."""
         if self._applier.has_left:
+            self.reporter.left()
             self._sleep(LEFT_SECONDS)
 
     def _pause(self, plan: Plan | None) -> None:

@@ -1,4 +1,4 @@
-"""The API as one node may use it: a few GETs, one POST, and the library's own client under them.
+"""The API as one node may use it: a few GETs, a POST, a PATCH; the library's client does them.
 
 Objects stay the plain mappings that the API sends: typed models would triple the agent's memory
 and drop the fields they do not know. Importing this module costs a fifth of a second; nothing
@@ -31,6 +31,7 @@ from checkpointer.node.kubeconfig import read_kubeconfig
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
 _FORBIDDEN = 403
+_STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 
 KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -68,6 +69,11 @@ class ApiClient:
         """Create an object in the collection at a path; return it; ApiError otherwise."""
         return _document(self._request("POST", path, path, body), f"POST {path}")
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge into the object at a path, lists by their keys; return it; ApiError otherwise."""
+        response = self._request("PATCH", path, path, body, _STRATEGIC_MERGE)
+        return _document(response, f"PATCH {path}")
+
     def find(
         self, path: str, on_refusal: Callable[[str], None] | None = None
     ) -> Fact[Mapping[str, Any] | None]:
@@ -104,11 +110,16 @@ class ApiClient:
         return self._request("GET", path, f"{path}?{urlencode(query)}" if query else path)
 
     def _request(
-        self, method: str, path: str, address: str, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        address: str,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
     ) -> urllib3.BaseHTTPResponse:
         what = {"Accept": "application/json"}
         if body is not None:
-            what["Content-Type"] = "application/json"
+            what["Content-Type"] = content_type
         try:
             _, url, headers, content, _ = self._client.param_serialize(
                 method, address, header_params=what, body=body, auth_settings=["BearerToken"]

@@ -20,10 +20,9 @@ from prometheus_client.metrics_core import (
 
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known
-from checkpointer.core.workload import Workload
 from checkpointer.manifest.verdict import Outcome
 from checkpointer.report.happenings import Kind
-from checkpointer.report.status import SOURCES, CheckpointStatus, Status
+from checkpointer.report.status import SOURCES, CheckpointStatus, Status, unprotected
 from checkpointer.report.tally import Histogram, Tally
 from checkpointer.report.verdicts import Verdicts
 
@@ -176,15 +175,6 @@ def _checkpoints(status: Status) -> Iterator[Metric]:
         "Workloads that are selected on this node and have no checkpoint that could run.",
         float(len(unprotected(status))),
     )
-
-
-def unprotected(status: Status) -> set[Workload]:
-    """Return the workloads that would not come back: refused ones without a usable revision,
-    and checkpoints of which no revision verifies."""
-    usable = {one.workload for one in status.checkpoints if one.stored}
-    refused = {one.workload for one in status.refused}
-    known = {one.workload for one in status.checkpoints} | refused
-    return known - usable
 
 
 def _by_checkpoint(status: Status) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpointer import __version__
 from checkpointer.config import Config
-from checkpointer.core.contact import Contact
+from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
@@ -24,9 +24,10 @@ from checkpointer.core.plan import Plan
 from checkpointer.manifest.verdict import Verdict
 from checkpointer.report.announcer import Announcer
 from checkpointer.report.details import DetailsReader, StoreSize
-from checkpointer.report.events import Api, Events
+from checkpointer.report.events import Events
 from checkpointer.report.happenings import Happening
 from checkpointer.report.history import Historian
+from checkpointer.report.node_condition import Api, NodeCondition, condition_of
 from checkpointer.report.recorder import Recorder
 from checkpointer.report.snapshots import SnapshotRequests, late_report, report
 from checkpointer.report.status import (
@@ -75,6 +76,7 @@ class Reporter:
         self.tally = Tally()
         self.events = Events(store, api, node_name)
         self._announcer = Announcer(store, api, node_name)
+        self._condition = NodeCondition(api, node_name)
         self.recorder = Recorder(self._happened)
         self.requests = SnapshotRequests()
         """Who waits for fresh snapshots: the loop takes them in its next cycle."""
@@ -117,6 +119,15 @@ class Reporter:
         self.tally.cycles.add(seconds)
         told = (*problems, *self.problems)
         self._last = Cycle(seen, plan.standings, plan.sentence, now, seconds, told, dict(failures))
+        if self._is_serving and _is_telling(seen):
+            contact = contact_status(seen.contact, now)
+            status = build_status(self._agent, contact, self._last, self.verdicts.last, {})
+            self._condition.take(condition_of(status))
+
+    def left(self) -> None:
+        """The agent has left the node for good: nobody is told of it any more."""
+        self._condition.close()
+        self._condition.remove()
 
     def answer(
         self, asked: int | None, seen: Observation, plan: Plan, failures: Mapping[str, str]
@@ -145,6 +156,7 @@ class Reporter:
         if self._is_serving:
             self.recorder.stopped(read_clocks())
         self._announcer.close()
+        self._condition.close()
         self.events.close(seconds)
 
     def status(self) -> Status:
@@ -209,3 +221,8 @@ class Reporter:
         for happening in numbered:
             self.tally.happened(happening)
         self._announcer.take(numbered)
+
+
+def _is_telling(seen: Observation) -> bool:
+    """Tell whether the API answers and its pods are known: what is selected, and who refused."""
+    return seen.contact.state is ContactState.REACHABLE and isinstance(seen.pods, Known)

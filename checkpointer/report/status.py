@@ -222,6 +222,15 @@ def build_status(
     )
 
 
+def unprotected(status: Status) -> set[Workload]:
+    """Return the workloads that would not come back: refused ones without a usable revision,
+    and checkpoints of which no revision verifies."""
+    usable = {one.workload for one in status.checkpoints if one.stored}
+    refused = {one.workload for one in status.refused}
+    known = {one.workload for one in status.checkpoints} | refused
+    return known - usable
+
+
 def contact_status(contact: Contact, now: Moment) -> ContactStatus:
     """Return the contact with its times on the wall clock."""
 

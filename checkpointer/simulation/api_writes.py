@@ -65,7 +65,10 @@ def _change(cluster: Cluster, wanted: Attributes, body: Object) -> Object:
         if version is not None and version != stored["metadata"]["resourceVersion"]:
             raise ConflictError(f"{wanted.resource} {wanted.name!r} has been modified")
         if wanted.subresource == "status":
-            stored["status"] = merge(stored.get("status") or {}, body.get("status") or {})
+            status = stored.get("status") or {}
+            stored["status"] = merge(status, body.get("status") or {})
+            if wanted.resource == "nodes" and wanted.verb == "patch":
+                stored["status"]["conditions"] = _by_type(status, body.get("status") or {})
         elif wanted.verb == "patch":
             merged = merge(stored, body)
             stored.clear()
@@ -78,6 +81,17 @@ def _change(cluster: Cluster, wanted: Attributes, body: Object) -> Object:
                 stored["metadata"][key] = kept[key]
 
     return cluster.update(wanted.resource, wanted.namespace, wanted.name, change)
+
+
+def _by_type(stored: Object, patch: Object) -> list[Object]:
+    """Merge conditions as a strategic merge patch does: by their type."""
+    found = {one["type"]: one for one in stored.get("conditions") or ()}
+    for one in patch.get("conditions") or ():
+        if one.get("$patch") == "delete":
+            found.pop(one["type"], None)
+        else:
+            found[one["type"]] = merge(found.get(one["type"], {}), one)
+    return list(found.values())
 
 
 def merge(target: Object, patch: Object) -> Object:

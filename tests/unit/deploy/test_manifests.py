@@ -258,7 +258,7 @@ def test_documented_rights_are_those_of_the_role(render: Render) -> None:
         for verb in rule["verbs"]
     }
     row = re.compile(
-        r"^\| `([a-z]+)(?:\.([a-z0-9.]+))?` \| ([a-z, ]+) \| (ClusterRole|Role) \|", re.M
+        r"^\| `([a-z/]+)(?:\.([a-z0-9.]+))?` \| ([a-z, ]+) \| (ClusterRole|Role) \|", re.M
     )
     text = (ROOT / "docs/identity.md").read_text()
     documented = {
