@@ -156,7 +156,7 @@ class Agent:
         self._faults = 0
         """Cycles in a row that failed."""
         self._is_carried = True
-        """Whether all of the last plan could be applied."""
+        """Whether the last plan was made on what the API knows and all of it could be applied."""
         self._boot_id = ""
         self._masters: Fact[Masters] = Unknown("the store has not been read yet")
         self._masters_read_at = float("-inf")
@@ -192,6 +192,13 @@ class Agent:
                 self._pause(plan)
         finally:
             self._close()
+        if once and self._judged is ContactState.DENIED:
+            log.error(
+                "nothing was snapshotted, activated or removed: contact is denied (%s); "
+                "`checkpointer doctor` says what to mend",
+                self._prober.contact.reason,
+            )
+            return False
         return self._faults == 0 and self._is_carried
 
     @property
@@ -230,7 +237,8 @@ class Agent:
         done = self._applier.apply(plan, seen, pods, now)
         if isinstance(seen.pods, Known):
             self.verdicts.retain({pod.workload for pod in seen.pods.value if pod.is_parent})
-        self._is_carried = done
+        is_blind = contact.state is ContactState.REACHABLE and isinstance(seen.pods, Unknown)
+        self._is_carried = done and not is_blind
         self._remember(plan.memory)
         problems = (*self._observer.problems, *self._unsaved)
         self.reporter.end(seen, plan, now, problems, self._applier.failed_snapshots)

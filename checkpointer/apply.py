@@ -31,6 +31,7 @@ from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError, NotCheckpointableError
 from checkpointer.manifest.render import render
 from checkpointer.node.cri import ContainerRuntime
+from checkpointer.node.cri_connection import RuntimeSilentError
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.observe import RawPod
 from checkpointer.store.revisions import Store
@@ -77,6 +78,9 @@ class Applier:
         """Told of each action that was carried out, with the revision that a snapshot stored."""
         self.on_failed: Callable[[Action, str], None] = lambda _, __: None
         """Told of each action that failed, when that is new or its reason is."""
+        self._is_runtime_silent = False
+        """Whether the runtime let a stop time out: it is asked to stop no more in this cycle, which
+        would take as long again for each container."""
         self.is_giving_way = False
         """Whether this instance is to end, so that the parked one may work."""
         self.has_left = False
@@ -86,6 +90,7 @@ class Applier:
         self, plan: Plan, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
     ) -> bool:
         """Carry the plan out as far as possible; return whether all of it succeeded."""
+        self._is_runtime_silent = False
         if self._dry_run:
             self._foretell(plan, pods)
             return True
@@ -237,11 +242,25 @@ class Applier:
             action.reason,
         )
         if self.runtime is not None:
-            _each(self.runtime.stop_sandbox, action.stop_sandboxes)
+            self._stop_each(self.runtime.stop_sandbox, action.stop_sandboxes)
 
     def _kill(self, containers: tuple[str, ...]) -> None:
         if (runtime := self.runtime) is not None:
-            _each(lambda container: runtime.stop_container(container, 0), containers)
+            self._stop_each(lambda container: runtime.stop_container(container, 0), containers)
+
+    def _stop_each(self, stop: Callable[[str], None], ids: tuple[str, ...]) -> None:
+        """Stop every one of them, also after one failed; then raise the first failure."""
+        failures: list[CheckpointerError] = []
+        for one in ids:
+            try:
+                if self._is_runtime_silent:
+                    raise RuntimeSilentError(f"{one[:13]} is not stopped: the runtime is silent")
+                stop(one)
+            except CheckpointerError as error:
+                self._is_runtime_silent |= isinstance(error, RuntimeSilentError)
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _snapshot(
         self, action: Snapshot, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
@@ -289,18 +308,6 @@ def _told(error: Exception) -> str:
 
 def _unforeseen(error: Exception) -> Exception | None:
     return None if isinstance(error, CheckpointerError) else error
-
-
-def _each(stop: Callable[[str], None], ids: tuple[str, ...]) -> None:
-    """Stop every one of them, also after one failed; then raise the first failure."""
-    failures = []
-    for one in ids:
-        try:
-            stop(one)
-        except CheckpointerError as error:
-            failures.append(error)
-    if failures:
-        raise failures[0]
 
 
 def _of(workload: Workload, seen: Observation) -> Checkpoint | None:

@@ -34,6 +34,7 @@ ANSWER_SECONDS = 0.28
 """From the start of this process until the runtime has had its time."""
 LEAST_RUNTIME_SECONDS = 0.1
 LONGEST_RUNTIME_SECONDS = 0.2
+DENIED_CURE = "mend the agent's kubeconfig and what it names; `checkpointer doctor` says what"
 CLEAR = "\x1b[H\x1b[2J"
 
 Document = dict[str, Any]
@@ -157,6 +158,8 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     lasting = f" for {age(since)}" if since is not None else ""
     if agent["running"]:
         yield "contact", f"{contact['state']}{lasting}: {contact['reason']}"
+    if contact["state"] == "denied":
+        yield "", f"nothing is activated or removed meanwhile: {DENIED_CURE}"
     if contact["state"] == "lost" and contact["answering"]:
         yield "", "the API answers again; it is not trusted yet"
     if kubelet is not None:

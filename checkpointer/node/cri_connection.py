@@ -64,6 +64,10 @@ class RuntimeUnimplementedError(RuntimeCallError):
     """The runtime answered that it does not implement the call."""
 
 
+class RuntimeSilentError(RuntimeCallError):
+    """The runtime has not answered in time."""
+
+
 Answer = TypeVar("Answer", bound=Message)
 
 
@@ -194,7 +198,7 @@ def _call_error(
     failed = _failed(endpoint, method)
     details = " ".join((error.details() or "").split())[:_MAX_DETAIL_CHARACTERS]
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return RuntimeCallError(f"{failed}: no answer within {waited_seconds:.1f} s")
+        return RuntimeSilentError(f"{failed}: no answer within {waited_seconds:.1f} s")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return RuntimeUnimplementedError(
             f"{failed}: it does not implement CRI runtime.v1.{method.service} there: {details}"

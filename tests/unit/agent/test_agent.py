@@ -127,16 +127,27 @@ def test_once_activates_on_a_node_that_stays_dark(web: SimulatedNode) -> None:
 def test_once_ends_though_the_pods_are_refused(
     web: SimulatedNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An identity that may not list pods is told, not waited for."""
+    """An identity that may not list pods is told, not waited for; that is no success."""
     caplog.set_level(logging.INFO)
     pair = web.authority.client("system:node:other", "system:nodes")
     pem = web.kubeconfig.parent / "pki/kubelet-client-current.pem"
     pem.write_bytes(pair.certificate + pair.key)
     began = time.monotonic()
-    assert make(web).run(once=True)
+    assert not make(web).run(once=True)
     assert time.monotonic() - began < 5.0
     assert "this node's pods are not known: GET /api/v1/pods: HTTP 403" in caplog.messages
     assert not web.store_folder.exists() or stored(web) == {}
+
+
+def test_once_fails_when_contact_is_denied(
+    web: SimulatedNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A script goes by the exit status; the message names the file and what tells more."""
+    web.kubeconfig.unlink()
+    assert not make(web, contact={"denied": "200ms"}).run(once=True)
+    (told,) = (m for m in caplog.messages if m.startswith("nothing was snapshotted"))
+    assert str(web.kubeconfig) in told
+    assert "`checkpointer doctor` says what to mend" in told
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["reachable", "lost"])

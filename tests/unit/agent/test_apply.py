@@ -21,6 +21,7 @@ from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError, NotCheckpointableError
 from checkpointer.manifest.render import mark_of
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
+from checkpointer.node.cri_connection import RuntimeSilentError
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.store.revisions import Store
 
@@ -37,6 +38,7 @@ class FakeRuntime:
     def __init__(self) -> None:
         self.stopped: list[tuple[str, ...]] = []
         self.stubborn: set[str] = set()
+        self.silent: set[str] = set()
 
     def stop_container(self, container: str, grace_seconds: int) -> None:
         self._stop("container", container, str(grace_seconds))
@@ -46,6 +48,8 @@ class FakeRuntime:
 
     def _stop(self, *what: str) -> None:
         self.stopped.append(what)
+        if what[1] in self.silent:
+            raise RuntimeSilentError(f"{what[1]}: no answer within 10.0 s")
         if what[1] in self.stubborn:
             raise CheckpointerError(f"{what[1]} does not stop")
 
@@ -284,6 +288,18 @@ def test_one_that_does_not_stop_does_not_save_the_others(bench: Bench) -> None:
     assert not bench.apply(Kill(A, ("c1", "c2")))
     assert [what[1] for what in runtime.stopped] == ["c1", "c2"]
     assert bench.applier.has_failed
+
+
+def test_runtime_that_hangs_costs_a_cycle_one_deadline(bench: Bench) -> None:
+    """However many are to be stopped, of whichever workload; the next cycle asks again."""
+    runtime = FakeRuntime()
+    runtime.silent = {"c1"}
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    assert not bench.apply(Kill(A, ("c1", "c2")), Kill(B, ("c3",)))
+    assert [what[1] for what in runtime.stopped] == ["c1"]
+    runtime.silent = set()
+    assert bench.apply(Kill(A, ("c1", "c2")), Kill(B, ("c3",)), at=60.0)
+    assert [what[1] for what in runtime.stopped[1:]] == ["c1", "c2", "c3"]
 
 
 def test_replaced_copy_is_stopped_after_the_new_one_is_written(bench: Bench) -> None:
