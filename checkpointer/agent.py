@@ -235,7 +235,7 @@ class Agent:
         self._tell_problems(seen, was_asked)
         self.reporter.recorder.begin(seen, now)
         done = self._applier.apply(plan, seen, pods, now)
-        if isinstance(seen.pods, Known):
+        if isinstance(seen.pods, Known) and not seen.has_untold_pods:
             self.verdicts.retain({pod.workload for pod in seen.pods.value if pod.is_parent})
         is_blind = contact.state is ContactState.REACHABLE and isinstance(seen.pods, Unknown)
         self._is_carried = done and not is_blind

@@ -29,6 +29,7 @@ from checkpointer.core.plan import (
 )
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError, NotCheckpointableError
+from checkpointer.manifest.legible import uid_of
 from checkpointer.manifest.render import render
 from checkpointer.node.cri import ContainerRuntime
 from checkpointer.node.cri_connection import RuntimeSilentError
@@ -123,7 +124,7 @@ class Applier:
             if key in wanted or now.monotonic < failure.retry_at
         }
         if isinstance(pods, Known):
-            present = {pod["metadata"]["uid"] for pod in pods.value}
+            present = {uid_of(pod) for pod in pods.value}
             self.failed_snapshots = {
                 uid: message for uid, message in self.failed_snapshots.items() if uid in present
             }
@@ -134,7 +135,7 @@ class Applier:
             return
         uids = {action.uid for action in plan.actions if isinstance(action, Snapshot)}
         for pod in pods.value:
-            if pod["metadata"]["uid"] in uids:
+            if uid_of(pod) in uids:
                 verdict = self.snapshooter.explain(pod)[0]
                 if verdict.manifest is not None:
                     verdict = self.snapshooter.judge_volumes(pod, verdict)
@@ -267,7 +268,7 @@ class Applier:
     ) -> Revision | None:
         if self.snapshooter is None or not isinstance(pods, Known):
             raise CheckpointerError("the API cannot be read from")
-        pod = next((p for p in pods.value if p["metadata"]["uid"] == action.uid), None)
+        pod = next((p for p in pods.value if uid_of(p) == action.uid), None)
         if pod is None:
             return None
         stored = self.snapshooter.take(

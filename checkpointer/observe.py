@@ -21,6 +21,7 @@ from checkpointer.core.moment import Moment
 from checkpointer.core.observation import NOT_ASKED, Itself, Observation, Pod
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload, template_of, workload_of
+from checkpointer.manifest.legible import fault_of, shown, uid_of, workload_anyway
 from checkpointer.manifest.select import CHECKPOINT, Selection, exclusion, is_meant, is_ready
 from checkpointer.node.cri import ContainerRuntime
 from checkpointer.node.installation import Installation
@@ -32,7 +33,22 @@ from checkpointer.store.revisions import Store
 SIGNATURE_SECONDS = 5.0
 """How old the signs of a pod's rendered files may be; they are read once for so long."""
 
+_UNREAD = "?"
+"""Stands for the version of a pod that cannot be read: it is looked at in each cycle."""
+
 RawPod = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PodsHere:
+    """What could be read of the API's pods."""
+
+    pods: tuple[Pod, ...]
+    """Those that are neither static, mirror nor ours."""
+    problems: tuple[str, ...] = ()
+    """One sentence for each pod that cannot be read."""
+    has_untold: bool = False
+    """Whether there are pods of which not even the workload can be told."""
 
 
 @dataclass(slots=True)
@@ -40,11 +56,13 @@ class _KnownPod:
     """What has been worked out of one version of a pod."""
 
     resource_version: str
-    pod: Pod
-    ready_at: float | None
-    content: str
-    signature: str
-    signed_at: float
+    pod: Pod | None
+    """None for a static pod, and for one that cannot be told whose it is."""
+    ready_at: float | None = None
+    content: str = ""
+    signature: str = ""
+    signed_at: float = float("-inf")
+    problem: str = ""
 
 
 class PodReader:
@@ -61,21 +79,30 @@ class PodReader:
             self._own = own
             self._known.clear()
 
-    def read(self, pods: tuple[RawPod, ...], now: Moment) -> tuple[Pod, ...]:
-        """Return the pods that are neither static, mirror nor ours."""
-        found = {}
-        for raw in pods:
-            if _is_static(raw):
-                continue
-            found[raw["metadata"]["uid"]] = self._read_one(raw, now)
-        self._known = found
-        return tuple(known.pod for known in found.values())
+    def read(self, pods: tuple[RawPod, ...], now: Moment) -> PodsHere:
+        """Return the pods that are neither static, mirror nor ours.
 
-    def _read_one(self, raw: RawPod, now: Moment) -> _KnownPod:
-        uid, version = raw["metadata"]["uid"], raw["metadata"].get("resourceVersion", "")
+        One that cannot be read is there all the same: as a pod of its workload that is not
+        Ready, if so much can be told.
+        """
+        found = {}
+        for index, raw in enumerate(pods):
+            uid = uid_of(raw)
+            found[uid or f"#{index}"] = self._read_one(raw, uid, now)
+        self._known = found
+        all_known = found.values()
+        return PodsHere(
+            tuple(known.pod for known in all_known if known.pod is not None),
+            tuple(known.problem for known in all_known if known.problem),
+            any(known.problem and known.pod is None for known in all_known),
+        )
+
+    def _read_one(self, raw: RawPod, uid: str, now: Moment) -> _KnownPod:
         known = self._known.get(uid)
-        if known is None or known.resource_version != version:
-            known = self._convert(raw, version)
+        if known is None or known.resource_version != raw["metadata"].get("resourceVersion", ""):
+            known = self._convert(raw, known)
+        if known.pod is None or known.problem:
+            return known
         if known.pod.is_parent and now.monotonic - known.signed_at >= SIGNATURE_SECONDS:
             marks = self._kubelet.volume_marks(uid)
             known.signature = f"{known.content} {marks}"
@@ -86,12 +113,15 @@ class PodReader:
         known.pod = replace(known.pod, signature=known.signature, ready_seconds=ready_seconds)
         return known
 
-    def _convert(self, raw: RawPod, version: str) -> _KnownPod:
-        status = raw.get("status") or {}
-        metadata = raw["metadata"]
+    def _convert(self, raw: RawPod, before: _KnownPod | None) -> _KnownPod:
+        if fault := fault_of(raw):
+            return self._convert_unreadable(raw, fault, before)
+        metadata, status = raw["metadata"], raw.get("status") or {}
+        version = metadata.get("resourceVersion", "")
+        if _is_static(raw):
+            return _KnownPod(version, None)
         workload = workload_of(raw)
-        is_own = workload == self._own and CHECKPOINT not in (metadata.get("annotations") or {})
-        is_wanted = is_own or is_meant(raw, self._selection)
+        is_wanted = self._is_wanted(raw, workload)
         excluded = self._exclusion(raw) if is_wanted else None
         pod = Pod(
             workload=workload,
@@ -105,7 +135,38 @@ class PodReader:
             template=template_of(metadata.get("labels") or {}),
             excluded=excluded or "",
         )
-        return _KnownPod(version, pod, _ready_at(status), _content(raw), "", float("-inf"))
+        return _KnownPod(version, pod, _ready_at(status), _content(raw))
+
+    def _convert_unreadable(self, raw: RawPod, fault: str, before: _KnownPod | None) -> _KnownPod:
+        """Return what counts for a pod that is there and cannot be read: nothing good is known."""
+        workload = workload_anyway(raw)
+        if workload is None and before is not None and before.pod is not None:
+            workload = before.pod.workload
+        told = f"pod {shown(raw)} cannot be read ({fault}): "
+        if workload is None:
+            told += "while it is there no workload of this node counts as absent"
+            return _KnownPod(_UNREAD, None, problem=told)
+        told += "it counts as there, no snapshot is taken of it"
+        try:
+            is_wanted = self._is_wanted(raw, workload)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            is_wanted = True
+        pod = Pod(
+            workload=workload,
+            uid=uid_of(raw),
+            name=shown(raw).rpartition("/")[2],
+            is_parent=is_wanted,
+            ready=False,
+            terminating=False,
+            finished=False,
+            fault=f"it cannot be read: {fault}",
+        )
+        return _KnownPod(_UNREAD, pod, problem=told)
+
+    def _is_wanted(self, raw: RawPod, workload: Workload) -> bool:
+        annotations = raw["metadata"].get("annotations") or {}
+        is_own = workload == self._own and CHECKPOINT not in annotations
+        return is_own or is_meant(raw, self._selection)
 
     def _exclusion(self, raw: RawPod) -> str | None:
         """Return why it may not be a parent, now or before it began to terminate."""
@@ -150,9 +211,12 @@ class Observer:
         else:
             runtime = NOT_ASKED
         self.problems = (*_problems_of(folder, runtime), *_problems_of_store(stored))
+        here = self._pods.read(pods.value, now) if isinstance(pods, Known) else PodsHere(())
+        self.problems = (*self.problems, *here.problems)
         found = Observation(
             contact=contact,
-            pods=Known(self._pods.read(pods.value, now)) if isinstance(pods, Known) else pods,
+            pods=Known(here.pods) if isinstance(pods, Known) else pods,
+            has_untold_pods=here.has_untold,
             runtime=runtime,
             kubelet=self._kubelet.run(now.boot_id),
             manifests=manifests,

@@ -60,6 +60,8 @@ _CLOSE_SECONDS = 600.0
 _UNINSTALLED_TICK_SECONDS = 5.0
 """How soon to look again while the installation is gone: the grace is counted while looking."""
 
+_UNTOLD = Unknown("there are pods of which it cannot be told whose they are")
+
 
 def needs_runtime(
     contact: Contact,
@@ -109,12 +111,12 @@ def decide(
     elapsed = 0.0 if memory.last_cycle is None else now.monotonic - memory.last_cycle
     if memory.last_removal is None:  # the run of the agent before this one may have removed
         memory = replace(memory, last_removal=now.monotonic)
-    told = seen.pods if seen.is_own_cluster == Known(True) else Unknown("of another cluster")
+    told = _told(seen)
     builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since, own)
     for checkpoint in checkpoints:
         workload = checkpoint.workload
         track = memory.tracks.get(workload, Track(absent_seconds=checkpoint.record.absent_seconds))
-        pods = _pods_of(workload, seen.pods, by_workload)
+        pods = _pods_of(workload, seen, by_workload)
         if own is not None and workload == own.workload:
             builder.add_own(checkpoint, pods, manifests, situation, own)
             continue
@@ -426,14 +428,23 @@ def _by_workload(pods: Fact[tuple[Pod, ...]]) -> Mapping[Workload, tuple[Pod, ..
 
 
 def _pods_of(
-    workload: Workload,
-    pods: Fact[tuple[Pod, ...]],
-    by_workload: Mapping[Workload, tuple[Pod, ...]],
+    workload: Workload, seen: Observation, by_workload: Mapping[Workload, tuple[Pod, ...]]
 ) -> Fact[tuple[Pod, ...]]:
-    """Return the API's pods of this workload; a list that is empty as a whole says nothing."""
-    if isinstance(pods, Known) and not pods.value:
+    """Return the API's pods of a workload here; that there are none is not said by a list with
+    pods of which it cannot be told whose they are, nor by one that is empty as a whole."""
+    if isinstance(seen.pods, Unknown):
+        return seen.pods
+    if not seen.pods.value:
         return Unknown("the API lists no pod at all on this node")
-    return pods if isinstance(pods, Unknown) else Known(by_workload.get(workload, ()))
+    found = by_workload.get(workload, ())
+    return _UNTOLD if seen.has_untold_pods and not found else Known(found)
+
+
+def _told(seen: Observation) -> Fact[tuple[Pod, ...]]:
+    """Return the pods as far as something may be removed on their account."""
+    if seen.is_own_cluster != Known(True):
+        return Unknown("of another cluster")
+    return _UNTOLD if seen.has_untold_pods else seen.pods
 
 
 def _informed(

@@ -121,7 +121,7 @@ def remember_itself(seen: Observation, memory: Memory, rules: Rules, now: float)
             leaving=False,
         )
         return replace(memory, own=own, is_uninstalled=False)
-    answer = None if mine else _is_installed(itself, own)
+    answer = None if mine or seen.has_untold_pods else _is_installed(itself, own)
     if answer is None:
         return replace(memory, own=own, is_uninstalled=False)
     if answer:

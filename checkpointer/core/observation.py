@@ -38,6 +38,8 @@ class Pod:
     """What its controller calls the template that it was made of; empty without one."""
     excluded: str = ""
     """Why it is no parent although it asks to be checkpointed; empty for all others."""
+    fault: str = ""
+    """Why it cannot be read; such a pod is there, and nothing good is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +85,6 @@ class Observation:
     """None when the agent runs in no pod, or it cannot be told in which."""
     is_own_cluster: Fact[bool] = Known(True)
     """Whether the API that answers is that of the cluster that the store belongs to."""
+    has_untold_pods: bool = False
+    """Whether the API has pods here of which not even the workload can be told: then none that is
+    not among `pods` is absent."""

@@ -105,7 +105,8 @@ def _take(config: Config, node_name: str, runtime: ImageService | None) -> tuple
     try:
         raw = {pod["metadata"]["uid"]: pod for pod in list_pods(client, node_name)}
         kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
-        pods = PodReader(selection(config.selection), kubelet).read(tuple(raw.values()), _now())
+        reader = PodReader(selection(config.selection), kubelet)
+        pods = reader.read(tuple(raw.values()), _now()).pods
         due = due_snapshots(pods, {}, {}, frozenset(), config.timing, _now().monotonic)
         server = (config.endpoints or (read_kubeconfig(config.kubeconfig).server,))[0]
         store = Store(config.store_directory)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import ApiError, CheckpointerError
+from checkpointer.manifest.legible import fault_of, shown, uid_of
 from checkpointer.node.rights import Rights
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ class NodePods:
 
     @property
     def pods(self) -> Fact[tuple[RawPod, ...]]:
-        """Return this node's pods, each a v1 Pod as the API sends it, or Unknown."""
+        """Return this node's pods as the API sends them, or Unknown.
+
+        Each is an object and nothing more is sure: one that is no v1 Pod has to be seen too.
+        """
         return self._fact
 
     @property
@@ -193,7 +197,9 @@ class NodePods:
             raise PodsError("the agent stops")
         selector = {"fieldSelector": f"spec.nodeName={self._node_name}"}
         listed = self._list(api, selector)
-        self._pods = {pod["metadata"]["uid"]: _lean(pod) for pod in _items(listed)}
+        self._pods = {
+            uid_of(pod) or f"#{index}": _lean(pod) for index, pod in enumerate(_items(listed))
+        }
         version = _version(listed)
         self._publish()
         self._known_since = time.monotonic()
@@ -243,10 +249,10 @@ class NodePods:
                 return _version(pod)
             case "ADDED" | "MODIFIED":
                 version = _version(pod)
-                self._pods[_checked(pod)["metadata"]["uid"]] = _lean(pod)
+                self._pods[_needed_uid(pod)] = _lean(pod)
             case "DELETED":
                 version = _version(pod)
-                self._pods.pop(_checked(pod)["metadata"]["uid"], None)
+                self._pods.pop(_needed_uid(pod), None)
             case _:  # ERROR: most often 410, the version is too old to resume from
                 raise PodsError(f"watching pods: HTTP {_code(pod)}")
         self._publish()
@@ -261,11 +267,13 @@ class NodePods:
 def list_pods(api: ApiClient, node_name: str) -> tuple[RawPod, ...]:
     """Return the pods that the API binds to a node, mirror pods too, once. Raises ApiError."""
     try:
-        return tuple(
-            _items(api.get("/api/v1/pods", {"fieldSelector": f"spec.nodeName={node_name}"}))
-        )
+        pods = _items(api.get("/api/v1/pods", {"fieldSelector": f"spec.nodeName={node_name}"}))
     except PodsError as error:
         raise ApiError(str(error)) from error
+    for pod in pods:
+        if fault := fault_of(pod):
+            raise ApiError(f"listing pods: pod {shown(pod)} cannot be read: {fault}")
+    return tuple(pods)
 
 
 def _items(listed: Mapping[str, Any]) -> list[RawPod]:
@@ -276,7 +284,7 @@ def _items(listed: Mapping[str, Any]) -> list[RawPod]:
     metadata = listed.get("metadata")
     if isinstance(metadata, dict) and metadata.get("continue"):
         raise PodsError("listing pods: the answer is only the first part")
-    return [_checked(pod) for pod in items or ()]
+    return [pod if isinstance(pod, dict) else {} for pod in items or ()]
 
 
 def _version(holder: Any) -> str:
@@ -287,17 +295,14 @@ def _version(holder: Any) -> str:
     return version
 
 
-def _checked(pod: Any) -> RawPod:
-    """Return the pod if it has what everybody relies on. Raises PodsError."""
-    metadata = pod.get("metadata") if isinstance(pod, dict) else None
-    if (
-        not isinstance(metadata, dict)
-        or not all(isinstance(metadata.get(key), str) for key in ("namespace", "name", "uid"))
-        or not isinstance(pod.get("spec"), dict)
-        or not isinstance(pod.get("status"), dict | None)
-    ):
-        raise PodsError("the API's answer holds something that is not a pod")
-    return dict(pod)
+def _needed_uid(pod: Any) -> str:
+    """Return the UID, without which it cannot be told which pod an event is about.
+
+    Raises PodsError.
+    """
+    if uid := uid_of(pod):
+        return uid
+    raise PodsError("watching pods: an event is about something that is not a pod")
 
 
 def _code(status: Any) -> str:
@@ -306,5 +311,7 @@ def _code(status: Any) -> str:
 
 
 def _lean(pod: RawPod) -> RawPod:
+    if not isinstance(pod.get("metadata"), dict):
+        return pod
     metadata = {k: v for k, v in pod["metadata"].items() if k not in _UNUSED}
     return {**pod, "metadata": metadata}

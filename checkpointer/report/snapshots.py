@@ -123,8 +123,8 @@ def _newest(checkpoints: Fact[tuple[Checkpoint, ...]]) -> dict[Workload, int]:
 
 def _reason(pod: Pod, taken: Mapping[Workload, str], failures: Mapping[str, str]) -> str | None:
     """Return why there is no fresh revision of this pod, or None when there is."""
-    if pod.excluded:
-        return pod.excluded
+    if pod.excluded or pod.fault:
+        return pod.excluded or pod.fault
     if pod.terminating:
         return "it is terminating"
     uid = taken.get(pod.workload)

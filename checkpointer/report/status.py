@@ -362,6 +362,8 @@ def _reasons(pod: Pod, failures: Mapping[str, str], verdict: Verdict | None) -> 
         return (pod.excluded,)
     if not pod.is_parent:
         return ()
+    if pod.fault:
+        return (pod.fault,)
     if verdict is not None and verdict.outcome is Outcome.REFUSED:
         return _sentences(verdict.refusals)
     return (failures[pod.uid],) if pod.uid in failures else ()

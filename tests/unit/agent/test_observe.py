@@ -20,7 +20,7 @@ from checkpointer.manifest.select import Selection
 from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.node.manifests import ManifestFolder
-from checkpointer.observe import Observer, PodReader
+from checkpointer.observe import Observer, PodReader, PodsHere
 from checkpointer.simulation import atomic_writer
 from checkpointer.store.revisions import Store
 
@@ -71,7 +71,7 @@ def reader(folder: Path) -> PodReader:
 
 
 def read_one(reader: PodReader, raw: dict[str, Any], now: Moment | None = None) -> Pod:
-    (found,) = reader.read((raw,), now or at())
+    (found,) = reader.read((raw,), now or at()).pods
     return found
 
 
@@ -96,7 +96,7 @@ def test_pod_is_what_the_api_says(reader: PodReader) -> None:
 )
 def test_static_pod_is_none(reader: PodReader, metadata: dict[str, Any]) -> None:
     """A pod that the API did not bind to this node is no parent and no sign of one."""
-    assert reader.read((pod(metadata=metadata),), at()) == ()
+    assert reader.read((pod(metadata=metadata),), at()) == PodsHere(())
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,87 @@ def test_what_is_missing_is_the_careful_answer(
     """What a status does not say is never taken for good news."""
     found = read_one(reader, pod(**changes))
     assert {key: getattr(found, key) for key in expected} == expected
+
+
+MALFORMED = [
+    ({"spec": None}, "spec: expected an object, found none"),
+    ({"spec": "x"}, "spec: expected an object, found a string"),
+    ({"status": []}, "status: expected an object, found a list"),
+    ({"status": {"phase": 1}}, "status.phase: expected string, found a number"),
+    ({"status": {"conditions": ["x"]}}, "status.conditions[0]: expected an object, found a string"),
+    ({"status": {"containerStatuses": {}}}, "status.containerStatuses: expected a list"),
+    ({"metadata": {"annotations": ["x"]}}, "metadata.annotations: expected map of strings"),
+    ({"metadata": {"annotations": "kubernetes.io/config.mirror"}}, "metadata.annotations: "),
+    ({"metadata": {"annotations": {**CHECKPOINT, "x": 5}}}, "metadata.annotations: "),
+    ({"metadata": {"deletionTimestamp": 5}}, "metadata.deletionTimestamp: expected string"),
+    ({"metadata": {"uid": 5}}, "metadata.uid: expected string, found a number"),
+]
+
+
+def malformed(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a pod with some of it replaced."""
+    raw = pod("odd")
+    for key, change in changes.items():
+        is_part = key == "metadata" or (key == "status" and isinstance(change, dict))
+        raw[key] = {**raw[key], **change} if is_part else change
+    return raw
+
+
+@pytest.mark.parametrize(("changes", "fault"), MALFORMED)
+def test_pod_that_cannot_be_read_is_there(
+    reader: PodReader, changes: dict[str, Any], fault: str
+) -> None:
+    """It is told by name, hides no other pod, and is no absence of its workload."""
+    found = reader.read((malformed(changes), pod("b")), at())
+    odd, other = found.pods
+    assert other == read_one(reader, pod("b"))
+    assert (odd.workload, odd.name) == (Workload("kube-system", "Pod", "odd"), "odd")
+    assert (odd.is_parent, odd.ready, odd.terminating, odd.finished) == (True, False, False, False)
+    assert odd.fault.startswith(f"it cannot be read: {fault}")
+    (problem,) = found.problems
+    assert problem.startswith(f"pod kube-system/odd cannot be read ({fault}")
+    assert not found.has_untold
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"metadata": {"name": None, "namespace": 5, "uid": None}}, "without a name"),
+        ({"metadata": {"name": ""}}, "with UID uid-odd"),
+        ({"metadata": {"labels": {"x": 5}}}, "kube-system/odd"),
+        ({"metadata": {"ownerReferences": {"kind": "DaemonSet"}}}, "kube-system/odd"),
+        (
+            {"metadata": {"ownerReferences": [{"controller": True, "kind": "DaemonSet"}]}},
+            "kube-system/odd",
+        ),
+    ],
+)
+def test_pod_that_is_nobodys_to_tell(
+    reader: PodReader, changes: dict[str, Any], shown: str
+) -> None:
+    """Of which not even the workload can be told: then the list tells of no absence."""
+    found = reader.read((malformed(changes), pod("b")), at())
+    assert [one.name for one in found.pods] == ["b"]
+    assert found.has_untold
+    (problem,) = found.problems
+    assert problem.startswith(f"pod {shown} cannot be read")
+
+
+def test_entry_without_anything_is_untold(reader: PodReader) -> None:
+    """Nothing at all is known of it, but that there is something."""
+    found = reader.read(({}, {}), at())
+    assert (found.pods, found.has_untold, len(found.problems)) == ((), True, 2)
+
+
+def test_pod_that_could_be_read_before_keeps_its_workload(reader: PodReader) -> None:
+    """Its UID tells whose it is, and it is read again as soon as it can be."""
+    read_one(reader, pod("odd"))
+    broken = malformed({"metadata": {"labels": ["x"], "resourceVersion": "2"}})
+    for _ in range(2):
+        found = read_one(reader, broken)
+        assert (found.workload.name, found.ready, found.fault != "") == ("odd", False, True)
+    again = read_one(reader, pod("odd", metadata={"resourceVersion": "3"}))
+    assert (again.ready, again.fault) == (True, "")
 
 
 def test_pod_without_a_status_is_not_ready(reader: PodReader) -> None:
@@ -234,6 +315,18 @@ def test_silence_is_told_as_silence(folder: Path) -> None:
         f"{folder}/store",
         "the",
     ]
+
+
+def test_malformed_pods_reach_the_decision(folder: Path, manifests: Path) -> None:
+    """As problems of the look, once each, and as the reason why nothing is absent."""
+    watcher = observer(folder, FakeRuntime(Known(Runtime())))
+    seen = watcher.observe(GOOD, Known((pod(), {})), at(), False)
+    assert isinstance(seen.pods, Known)
+    assert [one.name for one in seen.pods.value] == ["a"]
+    assert seen.has_untold_pods
+    assert [p for p in watcher.problems if p.startswith("pod without a name cannot be read")]
+    seen = watcher.observe(GOOD, Known((pod(),)), at(), False)
+    assert (seen.has_untold_pods, watcher.problems) == (False, ())
 
 
 def test_missing_socket_is_told(folder: Path, manifests: Path) -> None:

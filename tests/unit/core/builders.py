@@ -218,6 +218,7 @@ class Node:
     rules: Rules = RULES
     failed_snapshots: frozenset[str] = frozenset()
     itself: Itself | None = None
+    has_untold_pods: bool = False
 
     def but(self, **changes: Any) -> Node:
         return replace(self, **changes)
@@ -237,6 +238,7 @@ class Node:
             self.checkpoints,
             masters=self.masters,
             itself=self.itself,
+            has_untold_pods=self.has_untold_pods,
         )
 
     def decide(self, now: float = NOW) -> Plan:

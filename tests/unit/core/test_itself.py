@@ -369,6 +369,12 @@ def test_leaving_is_given_up_when_the_agent_is_installed_again() -> None:
     assert going.decide().memory.own.leaving
 
 
+def test_a_pod_that_cannot_be_read_may_be_its_own() -> None:
+    """While there is one of which it cannot be told whose it is, nobody leaves for a marker."""
+    second = UNINSTALLED.but(memory=UNINSTALLED.decide().memory, has_untold_pods=True)
+    assert second.decide(NOW + 5).memory.own.gone_seconds == 0.0
+
+
 def test_the_grace_is_not_counted_before_the_first_answer() -> None:
     """The time since the last cycle was not spent without the installation, as far as we know."""
     assert UNINSTALLED.decide().memory.own.gone_seconds == 0.0

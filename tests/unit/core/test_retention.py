@@ -94,6 +94,7 @@ def test_a_cycle_counts_for_two_ticks_at_most(elapsed: float, counted: float) ->
         {"contact": denied()},
         {"pods": Unknown("the watch broke")},
         {"pods": Known(())},
+        {"has_untold_pods": True},
     ],
 )
 def test_absence_counts_only_while_the_api_says_so(changes: dict[str, object]) -> None:
@@ -190,6 +191,7 @@ def test_those_that_wait_say_so() -> None:
         {"contact": denied()},
         {"pods": Unknown("the watch broke")},
         {"pods": Known(())},
+        {"has_untold_pods": True},
         {"manifests": Unknown("cannot be listed")},
         {"checkpoints": Unknown("cannot be read")},
     ],
