@@ -44,7 +44,7 @@ from checkpointer.core.plan import (
     Standing,
     Track,
 )
-from checkpointer.core.promotion import promoted
+from checkpointer.core.promotion import promoted, settled
 from checkpointer.core.release import release
 from checkpointer.core.retention import is_unwanted, with_absence, with_absence_recorded
 from checkpointer.core.rules import Rules
@@ -98,6 +98,7 @@ def decide(
         return Plan(sentence, memory, wake_in=wake_in)
     memory = _remember_kubelet(seen, memory, now.monotonic)
     memory = remember_itself(seen, memory, rules, now.monotonic)
+    memory = settled(memory, seen.checkpoints.value, seen.pods, failed_snapshots)
     own = own_of(seen, memory, failed_snapshots, now.monotonic)
     stored = frozenset(c.workload for c in seen.checkpoints.value)
     checkpoints = (*seen.checkpoints.value, *_without_store(seen, stored))

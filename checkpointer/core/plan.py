@@ -128,6 +128,8 @@ class Attempt:
 
     signature: str
     at: float
+    revision: int = 0
+    """The revision that it was stored as, or found equal to; 0 until a look at the store tells."""
 
 
 @dataclass(frozen=True, slots=True)
