@@ -20,7 +20,7 @@ from typing import Any
 
 from checkpointer.core.contact import ContactRules
 from checkpointer.core.rules import Rules
-from checkpointer.errors import CheckpointerError
+from checkpointer.errors import CheckpointerError, printable
 
 API_VERSION = "checkpointer.alpha.coreos.com/v1alpha1"
 KIND = "CheckpointerConfiguration"
@@ -31,7 +31,7 @@ class ConfigError(CheckpointerError):
     """The configuration is wrong; the message has one line for each key at fault."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
+        super().__init__("\n".join(map(printable, problems)))
         self.problems = tuple(problems)
 
 

@@ -20,10 +20,11 @@ from typing import Any
 
 from checkpointer.bootkube.parents import OldVolume
 from checkpointer.core.occupancy import FORMER_COPY, WORKLOAD_LABEL
+from checkpointer.errors import printable
 from checkpointer.manifest.fields import POD
 from checkpointer.manifest.formats import is_label, is_subdomain
 from checkpointer.manifest.shapes import misfits
-from checkpointer.store.errors import MaterialError, StoreError, printable
+from checkpointer.store.errors import MaterialError, StoreError
 from checkpointer.store.files import list_names, read_file
 from checkpointer.store.material import Entry, Kind, RenderedVolume
 from checkpointer.store.safety import check_folder

@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable
 
+from checkpointer.cli.complaint import complain
 from checkpointer.cli.run import add_config_arguments, read_config
 from checkpointer.config import Config, ConfigError
 from checkpointer.errors import CheckpointerError
@@ -42,25 +43,22 @@ def carry_out(body: Body, arguments: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         config = read_config(arguments)
-    except OSError as error:
-        return _tell(f"{error.filename}: {error.strerror}", EXIT_USAGE)
-    except (ConfigError, UnicodeDecodeError) as error:
-        return _tell(str(error), EXIT_USAGE)
+    except (OSError, ConfigError, UnicodeDecodeError) as error:
+        return _tell(error, EXIT_USAGE)
     try:
         return body(arguments, config)
     except (UsageError, ConfigError) as error:
-        return _tell(str(error), EXIT_USAGE)
+        return _tell(error, EXIT_USAGE)
     except RefusedError as error:
-        return _tell(str(error), EXIT_NO)
+        return _tell(error, EXIT_NO)
     except CheckpointerError as error:
-        return _tell(str(error), EXIT_FAILED)
+        return _tell(error, EXIT_FAILED)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _tell(f"{where}{error.strerror}", EXIT_FAILED)
+        return _tell(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def _tell(message: str, status: int) -> int:
-    print(f"checkpointer: {message}", file=sys.stderr)
+def _tell(error: Exception, status: int) -> int:
+    complain(error)
     return status

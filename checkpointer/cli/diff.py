@@ -17,9 +17,9 @@ from checkpointer.cli.output import add_output_argument, note, print_document, w
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint, Revision
 from checkpointer.core.workload import Workload, workload_of
-from checkpointer.errors import CheckpointerError, NotCheckpointableError
+from checkpointer.errors import CheckpointerError, NotCheckpointableError, printable
 from checkpointer.settings import snapshot_settings
-from checkpointer.store.errors import MaterialError, printable
+from checkpointer.store.errors import MaterialError
 from checkpointer.store.material import RenderedVolume
 
 ABOUT = """Tell what differs between a stored revision and its running parent, or, with

@@ -7,8 +7,8 @@ it knows, when it answers. No source can make it hang.
 from __future__ import annotations
 
 import argparse
-import sys
 
+from checkpointer.cli.complaint import complain
 from checkpointer.cli.run import add_config_arguments, read_config
 from checkpointer.config import Config, ConfigError, parse_duration
 
@@ -78,6 +78,6 @@ def configuration(arguments: argparse.Namespace) -> Config | None:
         config = read_config(arguments)
         check(config)
     except (ConfigError, OSError, UnicodeDecodeError) as error:
-        print(f"checkpointer: {error}", file=sys.stderr)
+        complain(error)
         return None
     return config

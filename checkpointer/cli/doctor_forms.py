@@ -18,7 +18,7 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.doctor.readiness import Outlook, Readiness
 from checkpointer.doctor.result import Outcome, Result, worst
 from checkpointer.doctor.snapshots import Taken
-from checkpointer.store.errors import printable
+from checkpointer.errors import printable
 
 WIDTH = 100
 """Of lines that no terminal shows."""

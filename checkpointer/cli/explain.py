@@ -17,18 +17,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from checkpointer.cli.complaint import complain
 from checkpointer.cli.explain_forms import Explained, print_manifests, print_verdicts
 from checkpointer.cli.run import add_config_arguments, read_config
 from checkpointer.config import Config, ConfigError
 from checkpointer.core.facts import Unknown
-from checkpointer.errors import CheckpointerError
+from checkpointer.errors import CheckpointerError, printable
 from checkpointer.manifest.render import content_digest, render
 from checkpointer.manifest.sanitize import sanitize
 from checkpointer.manifest.select import exclusion, is_meant, opts_in_to_inlining
 from checkpointer.manifest.sources import PLACEHOLDER, Options, Sources
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.settings import check, selection, snapshot_settings
-from checkpointer.store.errors import printable
 from checkpointer.store.revisions import Store
 
 if TYPE_CHECKING:
@@ -79,15 +79,15 @@ def run(arguments: argparse.Namespace) -> int:
         config = read_config(arguments)
         check(config)
     except (ConfigError, OSError, UnicodeDecodeError) as error:
-        print(f"checkpointer: {error}", file=sys.stderr)
+        complain(error)
         return EXIT_USAGE
     try:
         explained = _explained(arguments, config)
     except UsageError as error:
-        print(f"checkpointer: {error}", file=sys.stderr)
+        complain(error)
         return EXIT_USAGE
     except CheckpointerError as error:
-        print(f"checkpointer: {error}", file=sys.stderr)
+        complain(error)
         return EXIT_FAILED
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

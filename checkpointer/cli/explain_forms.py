@@ -6,12 +6,13 @@ A verdict holds no secret's value; only the manifests may.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from checkpointer.cli.complaint import complain
+from checkpointer.cli.output import as_json
+from checkpointer.errors import printable
 from checkpointer.manifest.verdict import Outcome, Verdict
-from checkpointer.store.errors import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,13 @@ def print_manifests(explained: list[Explained], form: str) -> None:
     for one in explained:
         if one.manifest is None:
             reasons = "; ".join(f"{f.path}: {f.reason}" for f in one.verdict.refusals)
-            sentence = printable(f"{one.name}: {one.verdict.outcome.value}: {reasons}")
-            print(f"checkpointer: {sentence}", file=sys.stderr)
+            complain(f"{one.name}: {one.verdict.outcome.value}: {reasons}")
         elif form == "yaml":
             from checkpointer.cli.documents import as_yaml
 
             print(f"---\n{as_yaml(json.loads(one.manifest))}", end="")
         else:
-            print(json.dumps(json.loads(one.manifest), indent=2, ensure_ascii=False))
+            print(as_json(json.loads(one.manifest)))
 
 
 def print_verdicts(explained: list[Explained], form: str) -> None:
@@ -61,7 +61,7 @@ def print_verdicts(explained: list[Explained], form: str) -> None:
         for one in explained
     ]
     if form == "json":
-        print(json.dumps(documents, indent=2, ensure_ascii=False))
+        print(as_json(documents))
         return
     from checkpointer.cli.documents import as_yaml
 

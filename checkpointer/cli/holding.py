@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from checkpointer.cli.command import EXIT_UNDER_WAY, RefusedError, UsageError
 from checkpointer.cli.local_node import LocalNode, NodeError
-from checkpointer.cli.output import write
+from checkpointer.cli.output import say
 from checkpointer.config import parse_duration
 from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.core.facts import Known, Unknown
@@ -85,14 +85,14 @@ def lift(node: LocalNode, checkpoint: Checkpoint, is_dry_run: bool) -> int:
     """End a hold and say so; none is no error."""
     workload, hold = checkpoint.workload, checkpoint.hold
     if hold is None and not any("hold" in problem for problem in checkpoint.problems):
-        write(f"{workload}: nothing to lift, it is not held\n")
+        say(f"{workload}: nothing to lift, it is not held")
         return 0
     if is_dry_run:
-        write(f"{workload}: would lift its hold\n")
+        say(f"{workload}: would lift its hold")
         return 0
     node.store.write_hold(workload, None)
     decides = "the agent decides again" if node.is_agent_running() else "the agent will decide"
-    write(f"{workload}: no longer held{f' {hold.wanted}' if hold else ''}; {decides}\n")
+    say(f"{workload}: no longer held{f' {hold.wanted}' if hold else ''}; {decides}")
     return 0
 
 
@@ -107,7 +107,7 @@ def hold_by_hand(
     workload = checkpoint.workload
     until = f"until {timestamp(hold.until)}" if hold.until else "until it is lifted"
     if arguments.dry_run:
-        write(f"{workload}: would {foretold} {until}\n")
+        say(f"{workload}: would {foretold} {until}")
         return 0
     lock = InstanceLock(node.config.lock_file)
     is_alone = not node.is_agent_running() and lock.try_acquire()
@@ -119,13 +119,13 @@ def hold_by_hand(
         lock.release()
     if is_done:
         now = "its copy runs" if hold.wanted == ACTIVE else "no copy of it runs"
-        write(f"{workload}: held {hold.wanted} {until}; {now}\n")
+        say(f"{workload}: held {hold.wanted} {until}; {now}")
         return 0
     expected = "its copy does not run yet" if hold.wanted == ACTIVE else "its copy still runs"
     if isinstance(running := node.running(), Unknown):
         expected = f"whether its copy runs cannot be told: {running.reason}"
-    write(f"{workload}: held {hold.wanted} {until}; {expected}\n")
-    write("see `checkpointer status` for what it waits for\n")
+    say(f"{workload}: held {hold.wanted} {until}; {expected}")
+    say("see `checkpointer status` for what it waits for")
     return EXIT_UNDER_WAY
 
 

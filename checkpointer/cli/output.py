@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from checkpointer.store.errors import printable
+from checkpointer.errors import printable, printable_json
 
 FORMS = ("table", "wide", "json", "yaml", "name")
 
@@ -107,11 +107,16 @@ def print_found(
 def print_document(form: str, document: Any) -> None:
     """Print JSON's kinds of values as `json` or `yaml`."""
     if form == "json":
-        write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write(as_json(document) + "\n")
         return
     from checkpointer.cli.documents import as_yaml
 
     write(as_yaml(document))
+
+
+def as_json(document: Any) -> str:
+    """Return JSON's kinds of values as a person can read them, and as no terminal acts on them."""
+    return printable_json(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def print_table(found: Table, is_wide: bool = False) -> None:
@@ -146,6 +151,11 @@ def write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(text: str) -> None:
+    """Write one line to standard output."""
+    write(f"{printable(text)}\n")
 
 
 def note(text: str) -> None:

@@ -27,7 +27,7 @@ from checkpointer.cli.command import (
 )
 from checkpointer.cli.holding import POLL_SECONDS, duration
 from checkpointer.cli.local_node import LocalNode, NodeError
-from checkpointer.cli.output import write
+from checkpointer.cli.output import say
 from checkpointer.cli.pods_here import COPY, STATIC, PodHere, find_pod, pods_here
 from checkpointer.cli.static_manifests import StaticManifest, find_manifest
 from checkpointer.config import Config
@@ -110,13 +110,13 @@ def _restart(arguments: argparse.Namespace, config: Config) -> int:
     else:
         how = "stop its containers through the runtime; the kubelet starts them again"
     if arguments.dry_run:
-        write(f"{target.shown}: would {how}\n")
+        say(f"{target.shown}: would {how}")
         return 0
     if target.manifest is not None:
         _by_manifest(node, target, before)
     else:
         _by_runtime(node, before, target.grace_seconds)
-    write(f"{target.shown}: stopped\n")
+    say(f"{target.shown}: stopped")
     end = time.monotonic() + arguments.timeout
 
     def runs_again() -> bool:
@@ -124,9 +124,9 @@ def _restart(arguments: argparse.Namespace, config: Config) -> int:
         return isinstance(now, Known) and bool(_containers(node, now.value, target) - before)
 
     if not _wait(runs_again, end):
-        write(f"{target.shown}: does not run again yet; see: checkpointer logs {arguments.name}\n")
+        say(f"{target.shown}: does not run again yet; see: checkpointer logs {arguments.name}")
         return EXIT_UNDER_WAY
-    write(f"{target.shown}: runs again after {time.monotonic() - started:.1f} s\n")
+    say(f"{target.shown}: runs again after {time.monotonic() - started:.1f} s")
     return 0
 
 
@@ -221,7 +221,7 @@ def _by_manifest(node: LocalNode, target: Target, before: frozenset[str]) -> Non
     assert target.manifest is not None  # noqa: S101 - the caller's condition
     path, disk = target.manifest.path, Disk()
     if target.manifest.is_set_aside:
-        write(f"{target.shown}: was set aside by an earlier restart that did not finish\n")
+        say(f"{target.shown}: was set aside by an earlier restart that did not finish")
     with _signals_raised():
         try:
             if not target.manifest.is_set_aside:
@@ -241,7 +241,7 @@ def _await_end(node: LocalNode, target: Target, before: frozenset[str]) -> None:
 
     if _wait(has_ended, time.monotonic() + target.grace_seconds + MARGIN_SECONDS):
         return
-    write(f"{target.shown}: the kubelet does not stop it; stopping it through the runtime\n")
+    say(f"{target.shown}: the kubelet does not stop it; stopping it through the runtime")
     _by_runtime(node, before, target.grace_seconds)
 
 

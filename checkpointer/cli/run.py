@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
+from checkpointer.cli.complaint import complain
 from checkpointer.config import Config, ConfigError, load
 from checkpointer.errors import CheckpointerError
 
@@ -57,16 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the agent until a signal ends it; return the exit status."""
     try:
         config = read_config(arguments)
-    except OSError as error:
-        print(f"checkpointer: {error.filename}: {error.strerror}", file=sys.stderr)
-        return EXIT_USAGE
-    except (ConfigError, UnicodeDecodeError) as error:
-        print(f"checkpointer: {error}", file=sys.stderr)
+    except (OSError, ConfigError, UnicodeDecodeError) as error:
+        complain(error)
         return EXIT_USAGE
     try:
         return _run_alone(config, arguments)
     except CheckpointerError as error:
-        print(f"checkpointer: {error}", file=sys.stderr)
+        complain(error)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from checkpointer.core.facts import Known
 from checkpointer.core.workload import Workload
-from checkpointer.errors import CheckpointerError
+from checkpointer.errors import CheckpointerError, printable
 from checkpointer.report.events import (
     DELAY_LIMIT_SECONDS,
     FIRST_DELAY_SECONDS,
@@ -211,4 +211,4 @@ def event_of(first: Happening, last: Happening, count: int, node_name: str) -> d
     body = event_body(regarding, namespace, identity, when, node_name)
     if count > 1:
         body["series"] = {"count": count, "lastObservedTime": precise_timestamp(last.at)}
-    return {**body, "reason": reason, "type": kind, "note": cut(text, NOTE_BYTES)}
+    return {**body, "reason": reason, "type": kind, "note": cut(printable(text), NOTE_BYTES)}

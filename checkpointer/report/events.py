@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from checkpointer.core.facts import Unknown
 from checkpointer.core.workload import Workload
-from checkpointer.errors import ApiError, CheckpointerError
+from checkpointer.errors import ApiError, CheckpointerError, printable
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.report.verdicts import gist
 from checkpointer.store.revisions import Store
@@ -209,7 +209,7 @@ def note(pod_name: str, verdict: Verdict) -> str:
     text = verdict.outcome.value
     for index, finding in enumerate(findings):
         longer = f"{text}{'; ' if index else ': '}{_sentence(finding)}"
-        command = f"checkpointer explain {verdict.workload.namespace}/{pod_name}"
+        command = f"checkpointer explain {printable(f'{verdict.workload.namespace}/{pod_name}')}"
         rest = f" (and {len(findings) - index} more, see: {command})"
         is_last = index == len(findings) - 1
         if len(longer.encode()) + (0 if is_last else len(rest.encode())) > NOTE_BYTES:
@@ -220,7 +220,7 @@ def note(pod_name: str, verdict: Verdict) -> str:
 
 def _sentence(finding: Finding) -> str:
     cure = f" (cure: {finding.cure})" if finding.cure else ""
-    return f"{finding.path}: {finding.reason}{cure}"
+    return printable(f"{finding.path}: {finding.reason}{cure}")
 
 
 def cut(text: str, size: int) -> str:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from checkpointer.core.workload import Workload
-from checkpointer.store.errors import printable
+from checkpointer.errors import printable
 
 
 class Kind(Enum):

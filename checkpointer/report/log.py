@@ -1,7 +1,8 @@
 """The agent's log: one line per change, as text or JSON, on standard error.
 
 Nothing that is logged is taken from a secret: messages name objects, never their values. What a
-library's exception says is not ours to trust: of those only kind and place are logged.
+library's exception says is not ours to trust: of those only kind and place are logged. Nor are
+names: none ends a line, moves a terminal's cursor or looks like an entry of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import time
 import traceback
 
-from checkpointer.errors import CheckpointerError
+from checkpointer.errors import CheckpointerError, printable, printable_json
 
 
 class _JSONFormatter(logging.Formatter):
@@ -25,12 +26,12 @@ class _JSONFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1]:
             line["exception"] = _told(record.exc_info[1])
-        return json.dumps(line, ensure_ascii=False)
+        return printable_json(json.dumps(line, ensure_ascii=False))
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_timestamp(record)} {record.levelname:<7} {record.getMessage()}"
+        line = f"{_timestamp(record)} {record.levelname:<7} {printable(record.getMessage())}"
         if record.exc_info and record.exc_info[1]:
             line += f"\n{_told(record.exc_info[1])}"
         return line
@@ -57,6 +58,6 @@ def _told(error: BaseException) -> str:
     """Return an exception and what it came from, each by its place and kind."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     lines = [_told(before), "which led to:"] if before is not None else []
-    message = f": {error}" if isinstance(error, CheckpointerError) else ""
+    message = f": {printable(str(error))}" if isinstance(error, CheckpointerError) else ""
     frames = "".join(traceback.format_tb(error.__traceback__))
     return "\n".join((*lines, f"{frames}{type(error).__name__}{message}"))

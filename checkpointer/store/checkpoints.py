@@ -14,8 +14,9 @@ from pathlib import Path
 from checkpointer.core.checkpoint import Checkpoint, Record, Revision
 from checkpointer.core.hold import Hold
 from checkpointer.core.workload import Workload
+from checkpointer.errors import printable
 from checkpointer.store.digests import StoredRevision
-from checkpointer.store.errors import StoreError, printable
+from checkpointer.store.errors import StoreError
 from checkpointer.store.files import list_names, may_pass, read_file
 from checkpointer.store.layout import (
     CURRENT,

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from checkpointer.errors import printable
 from checkpointer.store.copies import is_leftover
-from checkpointer.store.errors import MaterialError, StoreError, printable
+from checkpointer.store.errors import MaterialError, StoreError
 from checkpointer.store.files import ReadFile, list_names, may_pass, raise_if_exhausted, read_file
 from checkpointer.store.layout import DIGESTS, MANIFEST, MATERIAL, PROVENANCE, decode
 from checkpointer.store.material import RenderedVolume

@@ -5,16 +5,7 @@ No message holds content: names, paths, modes and what was expected, never a byt
 
 from __future__ import annotations
 
-from checkpointer.errors import CheckpointerError
-
-
-def printable(sentence: str) -> str:
-    """Return the sentence with everything escaped that a file's name could do to a log."""
-    if sentence.isprintable():
-        return sentence
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in sentence
-    )
+from checkpointer.errors import CheckpointerError, printable
 
 
 class DiskError(CheckpointerError):

@@ -58,6 +58,32 @@ def test_json_is_one_object_per_line(capsys: pytest.CaptureFixture[str]) -> None
     assert found == {"level": "debug", "logger": "checkpointer.test", "message": "two\nlines"}
 
 
+FORGED = "a\n2026-01-01T00:00:00.000Z INFO    all is well\r\x1b[2J\x9b2J\u2028\u202e\x7f"
+
+
+def test_no_name_forges_a_line_of_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a name holds cannot end a line, nor make a terminal do something."""
+    configure("info", "text")
+    try:
+        raise CheckpointerError(f"{FORGED} cannot be read")
+    except CheckpointerError:
+        log.exception("no snapshot of %s", FORGED)
+    text = capsys.readouterr().err
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "no snapshot of a\\n2026-01-01T00:00:00.000Z INFO    all is well\\r\\x1b[2J" in text
+    assert not any(line.startswith("2026-01-01") for line in text.split("\n"))
+
+
+def test_no_name_moves_a_terminal_that_shows_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON's own escaping ends at the C0 controls; what is written means the same."""
+    configure("info", "json")
+    log.info("%s", FORGED + "é😀")
+    text = capsys.readouterr().err
+    assert text[:-1].isprintable()
+    assert "é😀" in text
+    assert json.loads(text)["message"] == FORGED + "é😀"
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_exception_is_told_without_what_it_carries(
     capsys: pytest.CaptureFixture[str], form: str

@@ -6,8 +6,12 @@ import re
 import sys
 
 import pytest
+import yaml
 
-from checkpointer.cli.output import print_table, table
+from checkpointer.cli.complaint import complain
+from checkpointer.cli.output import print_document, print_table, say, table
+from checkpointer.config import ConfigError
+from checkpointer.errors import CheckpointerError
 
 ROWS = [("kube-system/daemonset/kube-apiserver", "standby", "its parent to come back by itself")]
 
@@ -32,3 +36,34 @@ def test_nothing_in_a_cell_can_forge_a_line(capsys: pytest.CaptureFixture[str]) 
     """A pod's name may come from anywhere."""
     print_table(table("A B", [("x\ny", "\x1b[2J")]))
     assert capsys.readouterr().out == "A      B\nx\\ny   \\x1b[2J\n"
+
+
+FORGED = "a\n\x1b[2J\x9b\u2028"
+SHOWN = "a\\n\\x1b[2J\\x9b\\u2028"
+
+
+def test_no_name_forges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """On neither of the two outputs."""
+    say(f"{FORGED}: held")
+    complain(CheckpointerError(f"{FORGED}: not here"))
+    complain(OSError(2, "No such file", FORGED))
+    found = capsys.readouterr()
+    assert found.out == f"{SHOWN}: held\n"
+    assert found.err == f"checkpointer: {SHOWN}: not here\ncheckpointer: {SHOWN}: No such file\n"
+
+
+def test_a_configurations_problems_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """One for each key at fault, and no more than that."""
+    complain(ConfigError([f"{FORGED}: unknown", "b: unknown"]))
+    assert capsys.readouterr().err == f"checkpointer: {SHOWN}: unknown\nb: unknown\n"
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_no_name_moves_a_terminal_in_a_document(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A document means the same, whatever its escapes."""
+    print_document(form, {"name": f"{FORGED}é"})
+    out = capsys.readouterr().out
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert yaml.safe_load(out) == {"name": f"{FORGED}é"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from checkpointer.core.workload import Workload
 from checkpointer.errors import ApiError
 from checkpointer.report import announcer as module
 from checkpointer.report.announcer import LIMIT, Announcer, event_of
@@ -94,6 +96,17 @@ def test_event_on_a_pod() -> None:
     assert body["note"] == expected
     assert body["regarding"]["uid"] == "uid-1"
     assert "series" not in body
+
+
+def test_no_name_forges_a_note() -> None:
+    """Whatever happened was said of names from outside, and by an API that may be none."""
+    forged = Workload("kube-system", "DaemonSet", "a\nb\x1b[2J")
+    told = replace(ACTIVATED, workload=forged, reason="c\x9bd")
+    note = event_of(told, told, 1, "node-1")["note"]
+    assert note == "kube-system/daemonset/a\\nb\\x1b[2J revision 2 on node-1: c\\x9bd"
+    contact = replace(LOST, reason="HTTP 200\nall is well")
+    note = event_of(contact, contact, 1, "node-1")["note"]
+    assert note == "contact with the API: lost (HTTP 200\\nall is well)"
 
 
 def test_event_on_the_node() -> None:

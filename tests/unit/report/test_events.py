@@ -450,3 +450,12 @@ def test_the_node_s_own_identity_may_post(
     finally:
         client.close()
     assert caplog.records == []
+
+
+def test_no_name_forges_a_note() -> None:
+    """Notes are shown by kubectl as they are."""
+    finding = Finding("metadata.labels['a\x1b[2J']", "b\nc", "d\x9b")
+    text = note("web\n\x1b", replace(REFUSED, refusals=(finding,) * 200))
+    assert text.isprintable()
+    assert "metadata.labels['a\\x1b[2J']: b\\nc (cure: d\\x9b)" in text
+    assert text.endswith("explain kube-system/web\\n\\x1b)")

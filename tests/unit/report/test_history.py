@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,13 @@ from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Activate, Kill, Release, Remove, Snapshot
 from checkpointer.core.runtime import Runtime
+from checkpointer.core.workload import Workload
 from checkpointer.report.happenings import Happening, Kind, from_entry
 from checkpointer.report.history import KEPT, RETRY_SECONDS, Historian, read_history
 from checkpointer.report.recorder import LONGEST_HAND_OVER_SECONDS, Recorder
 from checkpointer.store.errors import StoreError
+from checkpointer.store.journal import NAME as JOURNAL
+from checkpointer.store.journal import Journal
 from tests.unit.core.builders import (
     API,
     PARENT_RUNS,
@@ -72,6 +76,19 @@ def told() -> Told:
     fresh = Told()
     fresh.cycle(seen(), 0.0)
     return fresh
+
+
+def test_no_name_ends_a_line_of_the_journal(tmp_path: Path) -> None:
+    """Nor does one move the terminal on which the file is shown."""
+    forged = replace(FULL, workload=Workload("a", "b", 'c\n{"x": 1}\x1b\x9b'), reason="d\ne")
+    (tmp_path / "store").mkdir(mode=0o700)
+    journal = Journal(tmp_path / "store")
+    journal.append([forged.as_entry(), FULL.as_entry()])
+    text = next((tmp_path / "store").rglob(JOURNAL)).read_text()
+    first, second = text.splitlines()
+    assert first.isprintable()
+    assert from_entry(json.loads(first)) == replace(forged, reason="d\\ne")
+    assert from_entry(json.loads(second)) == FULL
 
 
 def test_every_field_survives_the_journal() -> None:
