@@ -15,7 +15,8 @@ from checkpointer.manifest.verdict import Ledger
 
 _SERVICE_VARIABLE_ENDS: Final = ("_SERVICE_HOST", "_PORT")
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
-_NO_RESERVATION: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
+NO_RESERVATION: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
+"""What a copy that reserves nothing requests none of."""
 
 
 def containers_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], bool]]:
@@ -125,7 +126,7 @@ def settle_requests(owner: dict[str, Any], path: str, ledger: Ledger) -> None:
     (pkg/apis/core/v1/defaults.go:SetDefaults_Pod). What cannot be overcommitted stays.
     """
     resources = owner.get("resources") or {}
-    named = {*resources.get("requests", {}), *resources.get("limits", {})} & _NO_RESERVATION
+    named = {*resources.get("requests", {}), *resources.get("limits", {})} & NO_RESERVATION
     if not named:
         return
     requests = dict(resources.get("requests", {}))

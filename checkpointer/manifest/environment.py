@@ -18,6 +18,7 @@ from checkpointer.manifest.downward import substitute
 from checkpointer.manifest.expansion import escape
 from checkpointer.manifest.formats import is_env_name
 from checkpointer.manifest.identity import Identity
+from checkpointer.manifest.resource_fields import requested
 from checkpointer.manifest.sources import PLACEHOLDER, ApiObject, Options, Sources
 from checkpointer.manifest.verdict import Ledger
 
@@ -43,6 +44,8 @@ class EnvironmentMaker:
     sources: Sources
     options: Options
     ledger: Ledger
+    parent: Mapping[str, Any]
+    """The parent's spec, as it was."""
 
     def inline(self, container: dict[str, Any], path: str) -> None:
         """Replace `env` and `envFrom` of a container by an `env` without API references."""
@@ -51,7 +54,7 @@ class EnvironmentMaker:
             self._take_source(source, literals, f"{path}.envFrom[{index}]")
         entries = [{"name": name, "value": escape(literals[name])} for name in sorted(literals)]
         for index, entry in enumerate(container.get("env", ())):
-            kept = self._take_entry(entry, f"{path}.env[{index}]")
+            kept = self._take_entry(entry, container.get("name", ""), f"{path}.env[{index}]")
             if kept is not None:
                 entries.append(kept)
         entries = self._service_entries(entries, path) + entries
@@ -103,7 +106,9 @@ class EnvironmentMaker:
                     "rename the key",
                 )
 
-    def _take_entry(self, entry: dict[str, Any], path: str) -> dict[str, Any] | None:
+    def _take_entry(
+        self, entry: dict[str, Any], container: str, path: str
+    ) -> dict[str, Any] | None:
         """Return the entry as it can stay, or None when the kubelet would leave it out."""
         name = entry.get("name", "")
         if not is_env_name(name) and not self._takes_any_name():
@@ -117,14 +122,23 @@ class EnvironmentMaker:
             if field in source:
                 value = self._one_value(kind, source[field], f"{path}.valueFrom.{field}")
                 return None if value is None else {"name": name, "value": escape(value)}
-        field_path = (source.get("fieldRef") or {}).get("fieldPath", "")
-        literal = substitute(field_path, self.identity)
+        field, literal = self._own_field(source, container)
         if literal is None:
             return entry
         self.ledger.change(
-            f"{path}.valueFrom", "substituted", f"the parent's {field_path}: the copy's differs"
+            f"{path}.valueFrom", "substituted", f"the parent's {field}: the copy's differs"
         )
         return {"name": name, "value": escape(literal)}
+
+    def _own_field(self, source: Mapping[str, Any], container: str) -> tuple[str, str | None]:
+        """Return the field that the downward API tells, and the parent's value if it differs."""
+        reference = source.get("resourceFieldRef")
+        if reference is not None:
+            is_told = self.options.request_policy == "none"
+            literal = requested(reference, container, self.parent) if is_told else None
+            return reference.get("resource") or "", literal
+        field_path = (source.get("fieldRef") or {}).get("fieldPath", "")
+        return field_path, substitute(field_path, self.identity)
 
     def _one_value(self, kind: str, reference: Mapping[str, Any], path: str) -> str | None:
         """Return the value of one key; None when it is left out, or refused."""

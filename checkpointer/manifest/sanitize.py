@@ -57,7 +57,7 @@ def sanitize(
     spec = take(parent_spec, POD_SPEC, "spec", ledger)
     volumes = VolumeMaker(material_root, identity, sources, options, ledger)
     volumes.settle(spec)
-    environment = EnvironmentMaker(identity, sources, options, ledger)
+    environment = EnvironmentMaker(identity, sources, options, ledger, parent_spec)
     _settle_containers(spec, environment, options, ledger)
     _settle_spec(spec, identity, options, ledger)
     containers.warn_of_credentials(parent_spec, options, ledger)

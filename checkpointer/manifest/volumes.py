@@ -9,7 +9,7 @@ folder, through the `..data` link that is copied with the rest.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from checkpointer.core.facts import Unknown
 from checkpointer.manifest.containers import containers_of
 from checkpointer.manifest.downward import is_same_for_copy
 from checkpointer.manifest.identity import Identity
+from checkpointer.manifest.resource_fields import tell_of_requests
 from checkpointer.manifest.sources import PLACEHOLDER, ApiObject, BoundClaim, Options, Sources
 from checkpointer.manifest.verdict import Ledger, MaterialVolume
 
@@ -79,14 +80,19 @@ class VolumeMaker:
     def _can_stay(self, source: str, value: Mapping[str, Any]) -> bool:
         """Tell whether the kubelet renders the same for the copy, with no API."""
         if source == "downwardAPI":
-            return is_same_for_copy(value.get("items") or (), self.identity)
+            return self._is_told_alike(value.get("items") or ())
         if source == "projected":
             return all(
                 set(projection) == {"downwardAPI"}
-                and is_same_for_copy(projection["downwardAPI"].get("items") or (), self.identity)
+                and self._is_told_alike(projection["downwardAPI"].get("items") or ())
                 for projection in value.get("sources") or ()
             )
         return False
+
+    def _is_told_alike(self, items: Sequence[Mapping[str, Any]]) -> bool:
+        if self.options.request_policy == "none" and tell_of_requests(items):
+            return False
+        return is_same_for_copy(items, self.identity)
 
     def _materialize(self, volume: dict[str, Any], source: str, plugin: str, path: str) -> None:
         name = volume.get("name", "")

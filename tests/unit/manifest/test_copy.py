@@ -436,6 +436,74 @@ def test_requests_can_be_dropped() -> None:
     }
 
 
+def resource_ref(resource: str, **fields: str) -> dict[str, Any]:
+    return {"name": "X", "valueFrom": {"resourceFieldRef": {"resource": resource, **fields}}}
+
+
+REQUESTS = {
+    "limits": {"cpu": "2", "memory": "1Gi", "ephemeral-storage": "1500M"},
+    "requests": {"cpu": "1250m", "memory": "300000001"},
+}
+NOTHING_RESERVED = Options(node_name="edge-07", request_policy="none")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"resource": "requests.cpu"}, "2"),
+        ({"resource": "requests.cpu", "divisor": "1m"}, "1250"),
+        ({"resource": "requests.cpu", "divisor": "0"}, "2"),
+        ({"resource": "requests.memory"}, "300000001"),
+        ({"resource": "requests.memory", "divisor": "1Mi"}, "287"),
+        ({"resource": "requests.ephemeral-storage", "divisor": "1G"}, "2"),
+        ({"resource": "requests.cpu", "containerName": "other", "divisor": "1m"}, "7"),
+        ({"resource": "requests.cpu", "containerName": "main", "divisor": "1m"}, "1250"),
+    ],
+)
+def test_requests_are_told_as_the_parents(fields: dict[str, str], expected: str) -> None:
+    """A copy that reserves nothing is not told 0: it would size its heap or threads by that."""
+    other = make_container("other", resources={"requests": {"cpu": "7m"}})
+    asking = make_container(resources=REQUESTS, env=[resource_ref(**fields)])
+    spec = copied_spec(make_pod(other, asking), options=NOTHING_RESERVED)
+    assert spec["containers"][1]["env"] == [{"name": "X", "value": expected}]
+
+
+@pytest.mark.parametrize("resource", ["limits.cpu", "limits.memory", "requests.hugepages-2Mi"])
+def test_resources_that_stay_are_left_to_the_kubelet(resource: str) -> None:
+    """And all of them where requests are kept, and those of a pod that has none."""
+    entry = resource_ref(resource)
+    container = make_container(resources=REQUESTS, env=[entry])
+    assert first_container(make_pod(container), options=NOTHING_RESERVED)["env"] == [entry]
+    entry = resource_ref("requests.cpu")
+    container = make_container(resources=REQUESTS, env=[entry])
+    assert first_container(make_pod(container))["env"] == [entry]
+    container = make_container(env=[entry])
+    assert first_container(make_pod(container), options=NOTHING_RESERVED)["env"] == [entry]
+
+
+@pytest.mark.parametrize("is_projected", [False, True])
+@pytest.mark.parametrize(
+    ("resource", "options", "is_copied"),
+    [
+        ("requests.memory", NOTHING_RESERVED, True),
+        ("limits.memory", NOTHING_RESERVED, False),
+        ("requests.memory", NODE, False),
+    ],
+)
+def test_files_that_tell_of_requests_are_copied(
+    is_projected: bool, resource: str, options: Options, is_copied: bool
+) -> None:
+    """As the kubelet rendered them for the parent, where the copy requests nothing."""
+    reference = {"containerName": "main", "resource": resource}
+    source: dict[str, Any] = {"items": [{"path": "heap", "resourceFieldRef": reference}]}
+    volume: dict[str, Any] = {"name": "v", "downwardAPI": source}
+    if is_projected:
+        volume = {"name": "v", "projected": {"sources": [{"downwardAPI": source}]}}
+    pod = make_pod(make_container(resources=REQUESTS), volumes=[volume])
+    (copied,) = copied_spec(pod, options=options)["volumes"]
+    assert ("hostPath" in copied) == is_copied
+
+
 def test_devices_are_warned_of() -> None:
     """A device plugin may not be there when the copy starts."""
     pod = make_pod(make_container(resources={"limits": {"example.com/gpu": "1", "cpu": "1"}}))
