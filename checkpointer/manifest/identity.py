@@ -38,6 +38,11 @@ _RESULTS: Final = frozenset(
 )
 """Written into the pod by the network plugin: facts about the parent, not wishes."""
 
+_BY_MULTUS: Final = frozenset(
+    {*_RESULTS, "k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network"}
+)
+"""With one of these the pod's network is made by Multus, or such a plugin."""
+
 _NOT_FOR_THE_NODE: Final = "nothing on the node acts on it"
 
 KUBELET_ANNOTATIONS: Final = frozenset(
@@ -104,6 +109,23 @@ def keep_hostname(spec: dict[str, Any], identity: Identity, ledger: Ledger) -> N
         f"the parent's host name {hostname} cannot be given to another pod, as it has dots: "
         "the copy's host name is its own name",
         "set spec.hostname in the pod template",
+    )
+
+
+def warn_of_networks(spec: Mapping[str, Any], identity: Identity, ledger: Ledger) -> None:
+    """Warn of a network that is made by asking the API; a host's network is made by nobody.
+
+    Multus reads the pod and its NetworkAttachmentDefinitions at each start of a sandbox and fails
+    without an answer ("error getting pod", k8snetworkplumbingwg/multus-cni issues 743 and 943).
+    """
+    found = sorted(_BY_MULTUS & identity.annotations.keys())
+    if not found or spec.get("hostNetwork"):
+        return
+    ledger.warn(
+        _path("annotations", found[0]),
+        "the network plugin asks the API for this pod's networks: in an outage the copy may get "
+        "no sandbox, and while parent and copy are both up they ask for the same static addresses",
+        "run the pod on the host's network, or give the node a network plugin that needs no API",
     )
 
 

@@ -15,7 +15,7 @@ from checkpointer.core.workload import Workload, workload_of
 from checkpointer.manifest import acceptance, containers
 from checkpointer.manifest.environment import EnvironmentMaker
 from checkpointer.manifest.fields import METADATA, POD, POD_SPEC
-from checkpointer.manifest.identity import Identity, identify, keep_hostname
+from checkpointer.manifest.identity import Identity, identify, keep_hostname, warn_of_networks
 from checkpointer.manifest.render import canonical, pod_name
 from checkpointer.manifest.shapes import clone, misfits, take
 from checkpointer.manifest.sources import BoundClaim, Options, References, Sources, references
@@ -145,6 +145,7 @@ def _settle_spec(
     spec: dict[str, Any], identity: Identity, options: Options, ledger: Ledger
 ) -> None:
     keep_hostname(spec, identity, ledger)
+    warn_of_networks(spec, identity, ledger)
     _settle_priority(spec, ledger)
     if spec.get("automountServiceAccountToken") is not False:
         spec["automountServiceAccountToken"] = False

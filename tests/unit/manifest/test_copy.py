@@ -518,6 +518,22 @@ def test_unknown_container_field_is_dropped_with_a_warning() -> None:
     assert [finding.path for finding in verdict.warnings] == ["spec.containers[0].tomorrow"]
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "k8s.v1.cni.cncf.io/networks",
+        "k8s.v1.cni.cncf.io/network-status",
+        "v1.multus-cni.io/default-network",
+    ],
+)
+def test_networks_that_need_the_api_are_warned_of(key: str) -> None:
+    """Multus asks the API at each start of a sandbox; on the host's network nobody does."""
+    metadata = {"annotations": {key: "macvlan"}}
+    verdict = judge(make_pod(metadata=metadata, hostNetwork=False))
+    assert [finding.path for finding in verdict.warnings] == [f"metadata.annotations['{key}']"]
+    assert judge(make_pod(metadata=metadata)).warnings == ()
+
+
 # Volumes
 
 
