@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from checkpointer.core.facts import Known
-from checkpointer.manifest.expansion import referred_names
+from checkpointer.manifest.expansion import referred_names, unset_references
 from checkpointer.manifest.sources import Options
 from checkpointer.manifest.verdict import Ledger
 
@@ -164,10 +164,12 @@ def warn_of_host_ports(container: Mapping[str, Any], path: str, ledger: Ledger) 
 
 def warn_of_service_links(container: Mapping[str, Any], path: str, ledger: Ledger) -> None:
     """Warn of `$(NAME)` references to variables that only the API's services would define."""
-    defined = {entry.get("name") for entry in container.get("env") or ()}
-    texts = [entry.get("value") or "" for entry in container.get("env") or ()]
-    texts += [*(container.get("command") or ()), *(container.get("args") or ())]
+    entries = container.get("env") or ()
+    defined = {entry.get("name") for entry in entries}
+    texts = [*(container.get("command") or ()), *(container.get("args") or ())]
+    texts += [mount.get("subPathExpr") or "" for mount in container.get("volumeMounts") or ()]
     missing = {name for text in texts if "$(" in text for name in referred_names(text)} - defined
+    missing |= unset_references(entries)
     for name in sorted(missing):
         if name.endswith(_SERVICE_VARIABLE_ENDS) or "_PORT_" in name:
             ledger.warn(

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from checkpointer.core.facts import Fact, Unknown
 from checkpointer.manifest.downward import substitute
-from checkpointer.manifest.expansion import escape
+from checkpointer.manifest.expansion import escape, unset_references
 from checkpointer.manifest.formats import is_env_name
 from checkpointer.manifest.identity import Identity
 from checkpointer.manifest.resource_fields import requested
@@ -24,6 +24,8 @@ from checkpointer.manifest.verdict import Ledger
 
 _CONFIG_MAP: Final = "config map"
 _SECRET: Final = "secret"  # noqa: S105 - the name of a kind
+_HOST: Final = "KUBERNETES_SERVICE_HOST"
+_PORT: Final = "KUBERNETES_SERVICE_PORT"
 _SERVICE_PORT: Final = "443"
 """The port of the service `kubernetes`, which the kubelet would have told."""
 _RELAXED_NAMES: Final = (1, 32)
@@ -57,7 +59,7 @@ class EnvironmentMaker:
             kept = self._take_entry(entry, container.get("name", ""), f"{path}.env[{index}]")
             if kept is not None:
                 entries.append(kept)
-        entries = self._service_entries(entries, path) + entries
+        entries = self._with_service(entries, path)
         container.pop("env", None)
         if entries:
             container["env"] = entries
@@ -209,27 +211,35 @@ class EnvironmentMaker:
         version = self.options.kubelet_version
         return version is not None and version >= _RELAXED_NAMES
 
-    def _service_entries(self, entries: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
-        """Return KUBERNETES_SERVICE_HOST and _PORT where the parent had them from the kubelet.
+    def _with_service(self, entries: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
+        """Return them with KUBERNETES_SERVICE_HOST and _PORT as the parent had them.
 
         The kubelet injects the API's service into every container, whatever enableServiceLinks
-        says, unless the container sets the variable itself (getServiceEnvVarMap).
+        says (getServiceEnvVarMap), and expands references from it, too: a variable that the
+        container sets itself is its own only from there on. So ours go first.
         """
         if self.options.service_host is None:
-            return []
-        names = {entry.get("name") for entry in entries}
-        port = self.options.service_port or _SERVICE_PORT
-        if "KUBERNETES_SERVICE_HOST" in names:
-            port = _SERVICE_PORT
-        wanted = {
-            "KUBERNETES_SERVICE_HOST": self.options.service_host,
-            "KUBERNETES_SERVICE_PORT": port,
+            return entries
+        names = [entry.get("name") for entry in entries]
+        early = unset_references(entries)
+        ours = {
+            _HOST: self.options.service_host,
+            _PORT: self.options.service_port or _SERVICE_PORT,
         }
+        is_ours = {name: name not in names for name in ours}
+        if not is_ours[_HOST] and _HOST not in early and _PORT not in early:
+            ours[_PORT] = _SERVICE_PORT
+        elif not is_ours[_HOST] and is_ours[_PORT]:  # ours is up to where the pod sets its own host
+            index = names.index(_HOST) + 1
+            port = {"name": _PORT, "value": _SERVICE_PORT}
+            entries = [*entries[:index], port, *entries[index:]]
         added = [
-            {"name": name, "value": value} for name, value in wanted.items() if name not in names
+            {"name": name, "value": value}
+            for name, value in ours.items()
+            if is_ours[name] or name in early
         ]
         if added:
             self.ledger.change(
                 f"{path}.env", "added", "where to find the API: offline the kubelet cannot tell"
             )
-        return added
+        return added + entries

@@ -9,7 +9,8 @@ that comes from a reference.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 # What the kubelet would change: an escaped dollar, a reference, and a dollar before a character
 # outside ASCII, whose first byte alone Go's string(byte) turns into another character.
@@ -31,3 +32,19 @@ def referred_names(text: str) -> Iterator[str]:
     for match in _REFERENCE.finditer(text):
         if match.group(1) is not None:
             yield match.group(1)
+
+
+def unset_references(entries: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the names that values of an environment refer to before an entry sets them.
+
+    The kubelet expands in the order of the entries, and from services where none has come yet
+    (K/kubelet_pods.go:makeEnvironmentVariables).
+    """
+    found: set[str] = set()
+    known: set[Any] = set()
+    for entry in entries:
+        value = entry.get("value") or ""
+        if "$(" in value:
+            found.update(name for name in referred_names(value) if name not in known)
+        known.add(entry.get("name"))
+    return found

@@ -248,6 +248,42 @@ def test_the_api_s_address_of_the_container_counts() -> None:
     ]
 
 
+HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
+URL = {"name": "URL", "value": f"https://$({HOST}):$({PORT})"}
+OURS = [{"name": HOST, "value": "10.0.0.1"}, {"name": PORT, "value": "6443"}]
+OWN_HOST, OWN_PORT = {"name": HOST, "value": "own"}, {"name": PORT, "value": "8443"}
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ([URL], [*OURS, URL]),
+        ([URL, OWN_HOST, OWN_PORT], [*OURS, URL, OWN_HOST, OWN_PORT]),
+        ([OWN_HOST, OWN_PORT, URL], [OWN_HOST, OWN_PORT, URL]),
+        ([URL, OWN_PORT], [*OURS, URL, OWN_PORT]),
+        ([URL, OWN_HOST], [*OURS, URL, OWN_HOST, {"name": PORT, "value": "443"}]),
+        (
+            [{"name": HOST, "value": f"[$({HOST})]"}, OWN_PORT],
+            [OURS[0], {"name": HOST, "value": f"[$({HOST})]"}, OWN_PORT],
+        ),
+    ],
+)
+def test_references_to_the_api_s_address_are_expanded_as_the_parents_were(
+    env: list[dict[str, str]], expected: list[dict[str, str]]
+) -> None:
+    """From the service, up to where the container sets the variable: the kubelet's order."""
+    options = Options(node_name="edge-07", service_host="10.0.0.1", service_port="6443")
+    container = make_container(env=env, args=[f"--server=$({HOST}):$({PORT})"])
+    found = judge(make_pod(container), options=options)
+    assert found.manifest is not None
+    (copied,) = found.manifest["spec"]["containers"]
+    assert (copied["env"], copied["args"]) == (expected, container["args"])
+    assert found.warnings == ()
+    again = judge(make_pod(copied), options=options)
+    assert again.manifest is not None
+    assert again.manifest["spec"]["containers"] == [copied]
+
+
 def test_unset_api_address_is_a_warning_for_pods_with_an_account() -> None:
     """Without a configured endpoint a pod that talks to the API is warned of."""
     verdict = judge(make_pod(serviceAccountName="web"))
@@ -286,6 +322,26 @@ def test_service_links_in_use_are_warned_of() -> None:
         "DB_PORT_5432_TCP_ADDR",
         "DB_SERVICE_HOST",
     ]
+
+
+def test_a_service_variable_that_is_set_too_late_is_warned_of() -> None:
+    """The parent's kubelet expanded it from the service; what comes later sets it for others."""
+    env = [
+        {"name": "A", "value": "$(DB_SERVICE_HOST)"},
+        {"name": "DB_SERVICE_HOST", "value": "own"},
+        {"name": "B", "value": "$(DB_SERVICE_HOST)"},
+    ]
+    container = make_container(env=env, args=["$(DB_SERVICE_HOST)"])
+    assert len(judge(make_pod(container)).warnings) == 1
+    assert judge(make_pod(make_container(env=env[1:], args=container["args"]))).warnings == ()
+
+
+def test_a_mount_path_of_a_service_variable_is_warned_of() -> None:
+    """Without the variable the kubelet does not start the container at all."""
+    mount = {"name": "data", "mountPath": "/data", "subPathExpr": "$(DB_SERVICE_HOST)"}
+    pod = make_pod(make_container(volumeMounts=[mount]), volumes=[{"name": "data", "emptyDir": {}}])
+    (warning,) = judge(pod).warnings
+    assert "DB_SERVICE_HOST" in warning.reason
 
 
 def test_references_name_what_has_to_be_read() -> None:
