@@ -164,7 +164,7 @@ class Snapshooter:
         stored = self._store.add(
             NewRevision(
                 workload,
-                revision_of(pod, digest, created_at, self._settings.stage_rules),
+                revision_of(pod, digest, created_at, self._settings.stage_rules, sources.claims),
                 manifest_for,
                 volumes,
                 tuple(f"{w.path}: {w.reason}" for w in verdict.warnings),
@@ -250,7 +250,11 @@ class Snapshooter:
 
 
 def revision_of(
-    pod: Mapping[str, Any], digest: str, created_at: float, rules: tuple[StageRule, ...]
+    pod: Mapping[str, Any],
+    digest: str,
+    created_at: float,
+    rules: tuple[StageRule, ...],
+    claims: Mapping[str, Fact[BoundClaim | None]],
 ) -> Revision:
     """Return what is known of a revision of this pod; the store gives the number."""
     metadata, spec = pod["metadata"], pod["spec"]
@@ -263,7 +267,7 @@ def revision_of(
         labels=tuple(sorted(labels.items())),
         app_containers=tuple(container["name"] for container in spec["containers"]),
         stage=stage_of(pod, rules),
-        shares_ports=shares_ports(pod),
+        shares_ports=shares_ports(pod, claims),
         created_at=created_at,
         host_ports=host_ports(pod),
         host_network=on_host_network(pod),

@@ -201,7 +201,7 @@ class Takeover:
 
         digest = content_digest(verdict.manifest, material_digest(material))
         rules = self._settings.snapshot.stage_rules
-        revision = revision_of(pod, digest, old.written_at, rules)
+        revision = revision_of(pod, digest, old.written_at, rules, claims={})
         warnings = tuple(f"{one.path}: {one.reason}" for one in verdict.warnings)
         return NewRevision(verdict.workload, revision, manifest_for, material, warnings), warnings
 

@@ -23,7 +23,8 @@ class Revision:
     """Names of the containers that make the workload run: spec.containers, not init containers."""
     stage: int
     shares_ports: bool
-    """Whether parent and copy can run side by side: no ports of the host, or shared ones."""
+    """Whether parent and copy can run side by side: no ports of the host, or shared ones, and no
+    volume that only one is to write to."""
     created_at: float
     """Seconds of the Unix epoch, by the node's clock: for people, never for a decision."""
     host_ports: tuple[int, ...] = ()

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from checkpointer.core.facts import Fact, Known
 from checkpointer.core.workload import Workload, workload_of
 from checkpointer.manifest.identity import PREFIX
 from checkpointer.manifest.render import CHECKPOINT_OF, WORKLOAD_LABEL
+from checkpointer.manifest.sources import BoundClaim
 
 CHECKPOINT: Final = f"{PREFIX}checkpoint"
 """The annotation by which a pod asks to be checkpointed; the historic one."""
@@ -28,6 +30,7 @@ _MIRROR: Final = "kubernetes.io/config.mirror"
 _SOURCE: Final = "kubernetes.io/config.source"
 PORT_SHARING: Final = re.compile(r"--permit-port-sharing(=true)?")
 """The flag by which Kubernetes' own servers listen with SO_REUSEPORT."""
+_NO_CLAIMS: Final[Mapping[str, Fact[BoundClaim | None]]] = {}
 _JOB_KINDS: Final = frozenset({"Job", "CronJob"})
 
 
@@ -233,15 +236,47 @@ def host_ports(pod: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def shares_ports(pod: Mapping[str, Any]) -> bool:
+def shares_ports(
+    pod: Mapping[str, Any], claims: Mapping[str, Fact[BoundClaim | None]] = _NO_CLAIMS
+) -> bool:
     """Tell whether parent and copy can be expected to run side by side.
 
     They can without host network and host ports; and on the host's network where the program is
-    told to share its ports, as kube-apiserver may be. What is seen then decides.
+    told to share its ports, as kube-apiserver may be. What is seen then decides. They cannot
+    where both would write to a claim that is not for many writers (`claims` by name).
     """
+    if _writes_alone(pod, claims):
+        return False
     if on_host_network(pod):
         return any(PORT_SHARING.fullmatch(word) for word in _command_lines(pod))
     return not host_ports(pod)
+
+
+def _writes_alone(pod: Mapping[str, Any], claims: Mapping[str, Fact[BoundClaim | None]]) -> bool:
+    """Tell whether the pod mounts a claim for writing that is not ReadWriteMany.
+
+    ReadWriteOnce allows two pods on one node, and a rollout of a Deployment makes use of it; but
+    who asks for it expects one writer, and a copy is a second one that nobody asked for. A claim
+    that is not known is taken for one.
+    """
+    spec = pod.get("spec") or {}
+    written = {
+        mount.get("name")
+        for kind in ("initContainers", "containers")
+        for container in spec.get(kind) or ()
+        for mount in container.get("volumeMounts") or ()
+        if not mount.get("readOnly")
+    }
+    for volume in spec.get("volumes") or ():
+        source = volume.get("persistentVolumeClaim")
+        if not source or source.get("readOnly") or volume.get("name") not in written:
+            continue
+        fact = claims.get(source.get("claimName") or "")
+        claim = fact.value.claim if isinstance(fact, Known) and fact.value is not None else {}
+        modes = (claim.get("spec") or {}).get("accessModes") or ()
+        if "ReadWriteMany" not in modes and set(modes) != {"ReadOnlyMany"}:
+            return True
+    return False
 
 
 def on_host_network(pod: Mapping[str, Any]) -> bool:

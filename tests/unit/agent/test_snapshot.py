@@ -145,6 +145,29 @@ def test_revision_is_all_that_the_pod_needs(bench: Bench) -> None:
     assert volume["hostPath"] == {"path": str(root / "v"), "type": "Directory"}
 
 
+@pytest.mark.parametrize(("mode", "shares"), [("ReadWriteOnce", False), ("ReadWriteMany", True)])
+def test_revision_tells_whether_its_volume_has_one_writer(
+    bench: Bench, mode: str, shares: bool
+) -> None:
+    """The API says so of the claim; such a copy ends before its parent starts."""
+    core = "/api/v1/namespaces/kube-system/persistentvolumeclaims/data"
+    bench.api.objects = {
+        core: Known({"spec": {"accessModes": [mode], "volumeName": "pv"}}),
+        "/api/v1/persistentvolumes/pv": Known({"spec": {"local": {"path": "/data"}}}),
+    }
+    parent = pod()
+    parent["spec"]["hostNetwork"] = False
+    (container,) = parent["spec"]["containers"]
+    del container["ports"]
+    container["volumeMounts"].append({"name": "data", "mountPath": "/data"})
+    parent["spec"]["volumes"].append(
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    )
+    stored = bench.take(parent)
+    assert stored is not None
+    assert stored.shares_ports is shares
+
+
 def test_nothing_new_is_no_revision(bench: Bench, kit: Any) -> None:
     """Taken again with nothing changed, not a byte is written; status and names do not count."""
     bench.take(pod())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.manifest.select import (
     LabelSelector,
     Requirement,
@@ -19,6 +20,7 @@ from checkpointer.manifest.select import (
     shares_ports,
     stage_of,
 )
+from checkpointer.manifest.sources import BoundClaim
 
 ASKS = {"checkpointer.alpha.coreos.com/checkpoint": "true"}
 
@@ -257,6 +259,48 @@ def test_ports_of_the_node(spec: dict[str, Any], ports: tuple[int, ...], shares:
     unless its program says that it shares them."""
     assert host_ports({"spec": spec}) == ports
     assert shares_ports({"spec": spec}) is shares
+
+
+def claim(*modes: str) -> Fact[BoundClaim | None]:
+    return Known(BoundClaim({"spec": {"accessModes": list(modes)}}, None))
+
+
+def claiming(mount: dict[str, Any], **source: Any) -> dict[str, Any]:
+    """Return a pod of a network of its own with a mount of the volume `data`."""
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data", **source}}
+    containers = [{"name": "a"}, {"name": "b", "volumeMounts": [{"name": "data", **mount}]}]
+    return {"spec": {"containers": containers, "volumes": [volume]}}
+
+
+@pytest.mark.parametrize(
+    ("fact", "shares"),
+    [
+        (claim("ReadWriteOncePod"), False),
+        (claim("ReadWriteOnce"), False),
+        (claim("ReadWriteOnce", "ReadOnlyMany"), False),
+        (claim("ReadOnlyMany"), True),
+        (claim("ReadWriteMany"), True),
+        (claim("ReadWriteOnce", "ReadWriteMany"), True),
+        (claim(), False),
+        (Known(None), False),
+        (Unknown("no answer"), False),
+    ],
+)
+def test_a_volume_has_one_writer(fact: Fact[BoundClaim | None], shares: bool) -> None:
+    """Unless its claim says otherwise, parent and copy are not up at the same time."""
+    assert shares_ports(claiming({}), {"data": fact}) is shares
+    assert shares_ports(claiming({"readOnly": True}), {"data": fact})
+    assert shares_ports(claiming({}, readOnly=True), {"data": fact})
+    assert shares_ports(claiming({"name": "other"}), {"data": fact})
+
+
+def test_a_volume_has_one_writer_on_the_hosts_network_too() -> None:
+    """Whatever the program says of its ports."""
+    pod = claiming({})
+    pod["spec"]["hostNetwork"] = True
+    pod["spec"]["containers"][0]["args"] = ["--permit-port-sharing"]
+    assert not shares_ports(pod, {"data": claim("ReadWriteOnce")})
+    assert shares_ports(pod, {"data": claim("ReadWriteMany")})
 
 
 def test_opt_in_is_an_annotation() -> None:
