@@ -15,11 +15,10 @@ from checkpointer.bootkube.takeover import Candidate, Cleaned, Settings, Takeove
 from checkpointer.cli.command import EXIT_NO, RefusedError, UsageError, carry_out, describe
 from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
-from checkpointer.errors import CheckpointerError
+from checkpointer.errors import CheckpointerError, printable
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.settings import check, selection, snapshot_settings
-from checkpointer.store.errors import printable
 from checkpointer.store.lock import InstanceLock
 from checkpointer.store.revisions import Store
 
