@@ -1,8 +1,8 @@
 """The API as one node may use it: a few GETs, a POST, a PATCH; the library's client does them.
 
-Objects stay the plain mappings that the API sends: typed models would triple the agent's memory
-and drop the fields they do not know. Importing this module costs a fifth of a second; nothing
-imports it before the first decision. No answer's body ever reaches an error message.
+Objects stay the plain mappings that the API sends: typed models would double the agent's memory
+and drop the fields they do not know. Nothing imports this module before the first decision. No
+answer's body ever reaches an error message.
 
 A read from a peer that has silently gone lasts until its timeout, so every connection is known
 here and can be cut from another thread.
@@ -21,12 +21,16 @@ from urllib.parse import urlencode
 import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
-from kubernetes import client, config
-from kubernetes.watch.watch import iter_resp_lines
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import ApiError, CheckpointerError
-from checkpointer.node.kubeconfig import read_kubeconfig
+from checkpointer.node.client_library import (
+    ApiException,
+    Configuration,
+    RESTClientObject,
+    iter_resp_lines,
+)
+from checkpointer.node.kubeconfig import Kubeconfig, read_kubeconfig
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
@@ -52,14 +56,13 @@ class ApiClient:
     def __init__(self, kubeconfig: Path) -> None:
         """Read the kubeconfig. Raises CheckpointerError."""
         try:
-            self._client = client.ApiClient(_configuration(kubeconfig))
-        except (config.ConfigException, OSError, ValueError) as error:
+            self._settings = _configuration(kubeconfig)
+            self._client = RESTClientObject(self._settings)
+        except (OSError, ValueError) as error:
             raise ApiError(f"{kubeconfig}: {type(error).__name__}") from error
-        self._client.user_agent = "pod-checkpointer"
         self._sockets: dict[urllib3.connection.HTTPSConnection, socket.socket] = {}
         self._is_closed = False
-        pools = self._client.rest_client.pool_manager
-        pools.pool_classes_by_scheme = {"https": _pool_class(self)}
+        self._client.pool_manager.pool_classes_by_scheme = {"https": _pool_class(self)}
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the JSON object at a path such as `/api/v1/pods`; ApiError otherwise."""
@@ -117,21 +120,22 @@ class ApiClient:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
     ) -> urllib3.BaseHTTPResponse:
-        what = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "User-Agent": "pod-checkpointer"}
         if body is not None:
-            what["Content-Type"] = content_type
+            headers["Content-Type"] = content_type
         try:
-            _, url, headers, content, _ = self._client.param_serialize(
-                method, address, header_params=what, body=body, auth_settings=["BearerToken"]
-            )
-            answer = self._client.rest_client.request(
+            if (
+                token := self._settings.get_api_key_with_prefix("BearerToken", "authorization")
+            ) is not None:
+                headers["Authorization"] = token
+            answer = self._client.request(
                 method,
-                url,
+                f"{self._settings.host}{address}",
                 headers,
-                body=content,
+                body=body,
                 _request_timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
-        except (client.ApiException, *_UNEXPECTED) as error:
+        except (ApiException, *_UNEXPECTED) as error:
             raise ApiError(f"{method} {path}: {_reason(error)}") from error
         response: urllib3.BaseHTTPResponse = answer.response
         if not 200 <= response.status < 300:
@@ -189,11 +193,11 @@ def _set_timeout(response: urllib3.BaseHTTPResponse, seconds: float) -> None:
         sock.settimeout(seconds)
 
 
-def _configuration(path: Path) -> client.Configuration:
-    settings = client.Configuration()
+def _configuration(path: Path) -> Configuration:
+    settings = Configuration()
     identity = read_kubeconfig(path)
     if identity.needs_client:
-        config.load_kube_config(str(path), client_configuration=settings)
+        _run_plugin(identity, settings)
     else:
         settings.host = identity.server
         settings.ssl_ca_cert = identity.ca_file
@@ -204,7 +208,7 @@ def _configuration(path: Path) -> client.Configuration:
             settings.api_key_prefix["BearerToken"] = "Bearer"
             settings.api_key["BearerToken"] = identity.bearer_token()
 
-            def refresh(target: client.Configuration) -> None:
+            def refresh(target: Configuration) -> None:
                 target.api_key["BearerToken"] = identity.bearer_token()
 
             settings.refresh_api_key_hook = refresh
@@ -212,6 +216,20 @@ def _configuration(path: Path) -> client.Configuration:
     settings.proxy = None
     settings.socket_options = KEEP_ALIVE
     return settings
+
+
+def _run_plugin(identity: Kubeconfig, settings: Configuration) -> None:
+    """Have the library run the kubeconfig's exec plugin, again whenever what it gave expires.
+
+    It takes all of the library, which nothing else here does. Raises ApiError, without a word of
+    what the plugin said.
+    """
+    from kubernetes import config
+
+    try:
+        config.load_kube_config(str(identity.path), client_configuration=settings)
+    except config.ConfigException as error:
+        raise ApiError(f"{identity.path}: {type(error).__name__}") from error
 
 
 def _reason(error: BaseException) -> str:

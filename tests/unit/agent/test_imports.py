@@ -1,0 +1,60 @@
+"""What is imported when: a booting node waits for every import, and each one stays in memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LATE = {
+    "checkpointer.report.http",
+    "checkpointer.report.metrics",
+    "checkpointer.snapshot",
+    "kubernetes",
+    "prometheus_client",
+    "rich",
+    "tenacity",
+    "watchdog",
+}
+"""Needed once contact has been judged, or once somebody asks."""
+
+NEVER = {"pydantic", "dateutil", "kubernetes.client.api_client", "kubernetes.client.models"}
+"""What the Kubernetes client library brings for typed models: for an exec plugin alone."""
+
+
+def imported_by(code: str) -> set[str]:
+    """Return the names of all modules that a fresh interpreter has after the code."""
+    code = f"import sys; {code}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("checkpointer.agent", LATE | NEVER),
+        ("checkpointer.node.probe", LATE | NEVER | {"checkpointer.node.api", "grpc", "asyncio"}),
+        ("checkpointer.node.api", NEVER),
+        ("checkpointer.snapshot", NEVER),
+        ("checkpointer.report.metrics", NEVER),
+    ],
+)
+def test_module_imports_nothing_that_can_wait(module: str, forbidden: set[str]) -> None:
+    """What is imported too early delays the first activation; what is not needed costs memory."""
+    assert forbidden & imported_by(f"import {module}") == set()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "from kubernetes import config; config.load_kube_config",
+        "from kubernetes import client; client.CoreV1Api",
+        "import kubernetes.client; kubernetes.client.V1Pod",
+    ],
+)
+def test_the_whole_library_is_there_for_who_asks(asked: str) -> None:
+    """An exec plugin's credentials are its business, and so is whatever else it is asked for."""
+    code = f"import checkpointer.node.client_library as ours; {asked}"
+    check = "from kubernetes.client import Configuration as its; assert its is ours.Configuration"
+    assert "kubernetes.client" in imported_by(f"{code}; {check}")
