@@ -66,7 +66,7 @@ def activation(
         return Step(Standing("waiting", "the API, which answers again"), track)
     if isinstance(occupancy, Unknown):
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
-    if occupancy.value.is_running:
+    if _is_up(revision, occupancy.value, track):
         standing = Standing("standby", "nothing: its containers run")
         return Step(standing, _up(revision.stage, track, occupancy.value, situation))
     track = replace(
@@ -77,6 +77,18 @@ def activation(
         seconds, reason = waiting
         return Step(Standing("waiting", f"{reason}, {seconds:.0f} s more"), track, wake_in=seconds)
     return _activate(checkpoint, revision.stage, occupancy.value, track, situation)
+
+
+def _is_up(revision: Revision, occupancy: Occupancy, track: Track) -> bool:
+    """Tell whether the workload runs.
+
+    An API server that the API took away has closed its port when contact is lost, and may take
+    half a minute to end (seen on 1.36: for the connections that are open). It does not come back,
+    and nobody can make its successor meanwhile.
+    """
+    if revision.stage == 0 and track.was_leaving:
+        return bool(occupancy.copy_running)
+    return occupancy.is_running
 
 
 def _wait(

@@ -120,15 +120,14 @@ def test_a_rollout_to_a_broken_flag(node: Node, record: Record, patience: float)
         hold(BROKEN_SECONDS, node.check_processes)
         broken = time.monotonic()
         hold(30, lambda: (node.check_processes(), _require(node.api.is_ready(5))))
-        record.seconds("API away after the broken rollout", service.seconds_not_serving(begun))
-        record.seconds("longest gap of it", service.longest_gap(begun))
-        assert service.seconds_not_serving(begun, broken) <= BROKEN_SECONDS * patience
+        record.seconds("API away after the broken rollout", service.seconds_dark(begun))
+        assert service.seconds_dark(begun, broken) <= BROKEN_SECONDS * patience
         mended, since = time.monotonic(), time.time()
         node.roll_out(API_SERVER, [])
         node.wait_until_returned(since=since, restarted=[API_SERVER], seconds=300)
         hold(10, node.check_processes)
     record.seconds("fixed rollout to its parent alone", time.monotonic() - mended - 10)
-    record.seconds("API away for the fixed rollout", service.seconds_not_serving(mended))
+    record.seconds("API away for the fixed rollout", service.seconds_dark(mended))
     record.count("copies activated", len(folder.activated))
     assert folder.present == []
 
@@ -140,8 +139,7 @@ def test_a_rollout_that_works(node: Node, record: Record) -> None:
         node.roll_out(API_SERVER, ["--v=1"])
         wait_for("the API to go", lambda: not node.api.is_ready(), 60, 0.05)
         node.wait_until_returned(since=since, restarted=[API_SERVER], seconds=300)
-    record.seconds("API away", service.seconds_not_serving(begun))
-    record.seconds("longest gap", service.longest_gap(begun))
+    record.seconds("API away", service.seconds_dark(begun))
     record.count("copies activated", len(folder.activated))
 
 
@@ -153,8 +151,7 @@ def test_the_last_pod_of_the_api_server_is_deleted(node: Node, record: Record) -
         node.api.delete(f"/api/v1/namespaces/{NAMESPACE}/pods/{name}")
         wait_for("the API to go", lambda: not node.api.is_ready(), 60, 0.05)
         node.wait_until_returned(since=since, restarted=[API_SERVER], seconds=300)
-    record.seconds("API away", service.seconds_not_serving(begun))
-    record.seconds("longest gap", service.longest_gap(begun))
+    record.seconds("API away", service.seconds_dark(begun))
     record.count("copies activated", len(folder.activated))
 
 

@@ -92,12 +92,12 @@ class Timeline:
         """Return how long the API did not serve since its first answer that follows `after`."""
         return sum((gap.seconds for gap in self.gaps(after, before)), 0.0)
 
-    def seconds_dark(self, after: float) -> float:
-        """Return how long the API did not serve since `after`, which is when nothing served."""
+    def seconds_dark(self, after: float, before: float = math.inf) -> float:
+        """Return how long the API did not serve since `after`, whether or not it did then."""
         until = self.first_answer(after)
         if until is None:
             return self.samples[-1].answered - after
-        return until + self.seconds_not_serving(after)
+        return until + self.seconds_not_serving(after, before)
 
     def failures(self, after: float = 0.0) -> Counter[str]:
         """Return what was said instead of 200, how often, since the first good answer."""

@@ -557,6 +557,28 @@ def test_a_parent_that_was_taken_away_is_not_waited_for(
     assert activated_at(gone, NOW) == pytest.approx(NOW + seconds, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("stage", "parent", "activates"),
+    [(0, pod(terminating=True), True), (0, pod(), False), (1, pod(terminating=True), False)],
+)
+def test_an_api_server_that_was_taken_away_is_not_waited_for_to_end(
+    stage: int, parent: Pod, activates: bool
+) -> None:
+    """It has closed its port, and ends its open connections for half a minute."""
+    node = IN_PLACE.but(
+        contact=suspect(),
+        pods=Known((parent, OTHER_POD)),
+        runtime=Known(PARENT_RUNS),
+        checkpoints=Known((checkpoint(API, revision(stage=stage)),)),
+    )
+    gone = node.then(node.decide()).but(contact=lost(), pods=Unknown("contact is lost"))
+    assert bool(gone.decide(NOW + 0.2).actions) is activates
+    answered = gone.but(contact=recovering())
+    assert answered.decide(NOW + 0.2).actions == ()
+    copied = gone.but(runtime=Known(COPY_RUNS))
+    assert copied.decide(NOW + 0.2).actions == ()
+
+
 def activated_at(node: Node, now: float) -> float:
     for _ in range(1000):
         plan = node.decide(now)
