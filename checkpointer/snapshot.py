@@ -11,7 +11,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -34,13 +34,16 @@ from checkpointer.manifest.sources import BoundClaim, Options, Sources, referenc
 from checkpointer.manifest.verdict import Finding, MaterialVolume, Outcome, Verdict
 from checkpointer.node.images import PRELOADED, ImageService, PullPolicy, look_up
 from checkpointer.node.kubelet import Kubelet
-from checkpointer.node.kubelet_settings import pull_policy
+from checkpointer.node.kubelet_settings import KubeletSettings, read_settings
 from checkpointer.settings import SnapshotSettings
 from checkpointer.store.errors import DiskError, MaterialError
 from checkpointer.store.material import RenderedVolume
 from checkpointer.store.revisions import NewRevision, Store
 
 log = logging.getLogger(__name__)
+
+_PROVIDED_NODE_IP = "alpha.kubernetes.io/provided-node-ip"
+"""The annotation by which a kubelet with an external cloud provider tells its --node-ip."""
 
 DIGEST_ROOT = "/material"
 """Stands for the revision's folder while its content's digest is computed."""
@@ -56,6 +59,15 @@ Report = Callable[[Mapping[str, Any], Verdict], None]
 """Takes a pod and the verdict on it; quick, and raises nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """What the API has of this node."""
+
+    kubelet_version: tuple[int, int] | None = None
+    has_cloud_address: bool = False
+    """Whether a cloud provider seems to know it, and its kubelet not to have been told its IP."""
+
+
 class Snapshooter:
     """Takes snapshots, and reports the verdict on each pod that it was to take one of."""
 
@@ -69,9 +81,10 @@ class Snapshooter:
     ) -> None:
         self._store, self._kubelet, self._api = store, kubelet, api
         self._settings, self._report = settings, report
-        self._kubelet_version: tuple[int, int] | None = None
-        self._pull_policy: tuple[Fact[str] | None, PullPolicy] = None, PRELOADED
-        """The kubelet's policy for images, and the run of the kubelet that it was read for."""
+        self._node = _Node()
+        self._kubelet_settings: tuple[Fact[str] | None, Fact[KubeletSettings]]
+        self._kubelet_settings = None, Unknown("they have not been read yet")
+        """What the kubelet was told, and the run of it that this was read for."""
         self.runtime: ImageService | None = None
         """Set once the runtime's socket has been found."""
 
@@ -82,13 +95,15 @@ class Snapshooter:
         """
         namespace = pod["metadata"]["namespace"]
         inline = opts_in_to_inlining(pod) or namespace in self._settings.secret_namespaces
+        kubelet, node = self._settings_of_kubelet(), self._look_at_node()
         images = look_up(
-            pod, self.runtime, self._kubelet.path, self._settings.pin_images, self._policy()
+            pod, self.runtime, self._kubelet.path, self._settings.pin_images, _policy(kubelet)
         )
         options = replace(
             self._settings.options,
             inline_secrets=inline,
-            kubelet_version=self._version(),
+            kubelet_version=node.kubelet_version,
+            has_cloud_address=_has_cloud_address(kubelet, node),
             absent_images=images.absent,
             secret_images=images.restricted,
             pinned_images=images.pinned,
@@ -189,23 +204,21 @@ class Snapshooter:
         if self._report is not None and all(isinstance(fact, Known) for fact in facts):
             self._report(pod, verdict)
 
-    def _policy(self) -> PullPolicy:
-        """Return the kubelet's policy for images: read anew for each of its runs."""
+    def _settings_of_kubelet(self) -> Fact[KubeletSettings]:
+        """Return what the kubelet was told: read anew for each of its runs."""
         run = self._kubelet.incarnation("")
-        if run != self._pull_policy[0]:
-            self._pull_policy = run, pull_policy(self._kubelet.path)
-        return self._pull_policy[1]
+        if run != self._kubelet_settings[0]:
+            self._kubelet_settings = run, read_settings(self._kubelet.path)
+        return self._kubelet_settings[1]
 
-    def _version(self) -> tuple[int, int] | None:
-        """Return this node's kubelet's version as the API has it; asked until it is known."""
-        if self._kubelet_version is None:
+    def _look_at_node(self) -> _Node:
+        """Return what the API has of this node; asked until the kubelet's version is known."""
+        if self._node.kubelet_version is None:
             name = quote(self._settings.options.node_name, safe="")
             node = self._api.find(f"/api/v1/nodes/{name}")
             if isinstance(node, Known) and node.value is not None:
-                info = (node.value.get("status") or {}).get("nodeInfo") or {}
-                found = re.match(r"v(\d+)\.(\d+)", str(info.get("kubeletVersion")))
-                self._kubelet_version = (int(found[1]), int(found[2])) if found else None
-        return self._kubelet_version
+                self._node = _read_node(node.value)
+        return self._node
 
     def _find_claim(self, core: str, name: str) -> Fact[BoundClaim | None]:
         claim = self._api.find(f"{core}/persistentvolumeclaims/{quote(name, safe='')}")
@@ -247,6 +260,29 @@ class Snapshooter:
         for volume in volumes:
             if volume.name in with_tokens and self._store.refresh_tokens(workload, number, volume):
                 log.debug("%s: tokens of volume %s renewed", workload, volume.name)
+
+
+def _read_node(node: Mapping[str, Any]) -> _Node:
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    found = re.match(r"v(\d+)\.(\d+)", str(info.get("kubeletVersion")))
+    annotations = (node.get("metadata") or {}).get("annotations") or {}
+    is_of_cloud = bool((node.get("spec") or {}).get("providerID"))
+    return _Node(
+        (int(found[1]), int(found[2])) if found else None,
+        is_of_cloud and _PROVIDED_NODE_IP not in annotations,
+    )
+
+
+def _policy(kubelet: Fact[KubeletSettings]) -> PullPolicy:
+    """Return the kubelet's policy for images; its default where the settings cannot be read."""
+    return kubelet.value.pull_policy if isinstance(kubelet, Known) else PRELOADED
+
+
+def _has_cloud_address(kubelet: Fact[KubeletSettings], node: _Node) -> bool:
+    """Tell by the kubelet's flags where they can be seen, else by what the API has of the node."""
+    if isinstance(kubelet, Known) and kubelet.value.has_cloud_address is not None:
+        return kubelet.value.has_cloud_address
+    return node.has_cloud_address
 
 
 def revision_of(

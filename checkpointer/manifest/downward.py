@@ -36,6 +36,20 @@ def substitute(field_path: str, identity: Identity) -> str | None:
     return None
 
 
+def told_without_address(field_path: str, is_on_host: bool) -> str | None:
+    """Return what comes of a field for a kubelet that does not know its own address, or None.
+
+    With --cloud-provider=external and no --node-ip it waits for the API to tell it
+    (K/nodestatus/setters.go:NodeAddress). A status.hostIP is then an error
+    (pkg/util/node:GetNodeHostIPs); the pod's own address is empty on the host's network.
+    """
+    if field_path in ("status.hostIP", "status.hostIPs"):
+        return "the container does not start"
+    if is_on_host and field_path in ("status.podIP", "status.podIPs"):
+        return "the variable is empty"
+    return None
+
+
 def split_subscript(field_path: str) -> tuple[str, str | None]:
     """Split `metadata.labels['key']`, as pkg/fieldpath:SplitMaybeSubscriptedPath does."""
     if not field_path.endswith("']"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.core.facts import Fact, Unknown
-from checkpointer.manifest.downward import substitute
+from checkpointer.manifest.downward import substitute, told_without_address
 from checkpointer.manifest.expansion import escape, unset_references
 from checkpointer.manifest.formats import is_env_name
 from checkpointer.manifest.identity import Identity
@@ -126,6 +126,7 @@ class EnvironmentMaker:
                 return None if value is None else {"name": name, "value": escape(value)}
         field, literal = self._own_field(source, container)
         if literal is None:
+            self._warn_of_address(field, f"{path}.valueFrom")
             return entry
         self.ledger.change(
             f"{path}.valueFrom", "substituted", f"the parent's {field}: the copy's differs"
@@ -141,6 +142,18 @@ class EnvironmentMaker:
             return reference.get("resource") or "", literal
         field_path = (source.get("fieldRef") or {}).get("fieldPath", "")
         return field_path, substitute(field_path, self.identity)
+
+    def _warn_of_address(self, field_path: str, path: str) -> None:
+        if not self.options.has_cloud_address:
+            return
+        outcome = told_without_address(field_path, bool(self.parent.get("hostNetwork")))
+        if outcome is not None:
+            self.ledger.warn(
+                path,
+                "this node's kubelet seems to have its address from a cloud provider: started "
+                f"while the API is away it knows none, and {outcome}",
+                "start the kubelet with --node-ip",
+            )
 
     def _one_value(self, kind: str, reference: Mapping[str, Any], path: str) -> str | None:
         """Return the value of one key; None when it is left out, or refused."""

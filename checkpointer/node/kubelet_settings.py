@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,9 @@ class KubeletSettings:
     node_name: str = ""
     """`--hostname-override`; empty: the host's name."""
     pull_policy: PullPolicy = PRELOADED
+    has_cloud_address: bool | None = None
+    """Whether the kubelet has its own address from the API, where a cloud provider writes it; None
+    where its flags cannot be seen."""
 
 
 def find_process(kubelet_dir: Path, proc: Path = PROC) -> Fact[KubeletProcess]:
@@ -87,15 +90,6 @@ def read_settings(kubelet_dir: Path, proc: Path = PROC) -> Fact[KubeletSettings]
         return Unknown(str(error))
 
 
-def pull_policy(kubelet_dir: Path) -> PullPolicy:
-    """Return when the kubelet verifies credentials for an image that is there.
-
-    Its default where the settings cannot be read.
-    """
-    settings = read_settings(kubelet_dir)
-    return settings.value.pull_policy if isinstance(settings, Known) else PRELOADED
-
-
 def _of_process(process: KubeletProcess) -> KubeletSettings:
     flags, config = process.flags, {}
     source = f"the kubelet's command line (process {process.pid})"
@@ -107,7 +101,11 @@ def _of_process(process: KubeletProcess) -> KubeletSettings:
         for path in _drop_ins(process.folder / name, process.files):
             config = _merged(config, _load(path, process.files))
         source += f", with {process.folder / name}"
-    return _settings(source, config, flags, process.folder)
+    is_external = flags.get("cloud-provider") == "external"
+    return replace(
+        _settings(source, config, flags, process.folder),
+        has_cloud_address=is_external and not flags.get("node-ip"),
+    )
 
 
 def _of_file(path: Path) -> KubeletSettings:

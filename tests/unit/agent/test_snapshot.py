@@ -309,6 +309,28 @@ def test_the_kubelets_policy_for_images_is_heeded(
     assert options.secret_images == Known(frozenset(expected))
 
 
+PROVIDED = {"alpha.kubernetes.io/provided-node-ip": "10.0.0.7"}
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ({"spec": {"providerID": "aws:///a/i-1"}}, True),
+        ({"spec": {"providerID": "aws:///a/i-1"}, "metadata": {"annotations": PROVIDED}}, False),
+        ({"spec": {}, "metadata": {"annotations": None}}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_a_node_of_a_cloud_may_not_know_its_address(
+    bench: Bench, node: Any, expected: bool
+) -> None:
+    """Where the kubelet's flags cannot be seen, what the API has of the node has to do."""
+    bench.api.objects = {"/api/v1/nodes/node-1": Known(node)}
+    shooter = Snapshooter(bench.store, bench.kubelet, bench.api, bench.settings())
+    assert shooter.explain(pod())[2].has_cloud_address is expected
+
+
 def test_the_digest_tells_whether_a_snapshot_would_differ(bench: Bench) -> None:
     """Equal to the newest revision's: nothing would be stored."""
     taken = bench.take(pod())

@@ -398,3 +398,28 @@ def test_known_is_not_unknown() -> None:
     """A source that says there is nothing differs from one that could not tell."""
     container = make_container(envFrom=[{"configMapRef": {"name": "c", "optional": True}}])
     assert judge(make_pod(container), Sources({"c": Known(None)})).manifest is not None
+
+
+@pytest.mark.parametrize(
+    ("field", "on_host", "expected"),
+    [
+        ("status.hostIP", True, "the container does not start"),
+        ("status.hostIPs", False, "the container does not start"),
+        ("status.podIP", True, "the variable is empty"),
+        ("status.podIPs", True, "the variable is empty"),
+        ("status.podIP", False, None),
+        ("spec.nodeName", True, None),
+    ],
+)
+def test_an_address_that_the_cloud_tells_is_warned_of(
+    field: str, on_host: bool, expected: str | None
+) -> None:
+    """A kubelet that has it from the API knows none in an outage; all others know their own."""
+    entry = {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": field}}}
+    pod = make_pod(make_container(env=[entry]), hostNetwork=on_host)
+    found = judge(pod, options=Options(node_name="edge-07", has_cloud_address=True)).warnings
+    assert [warning.path for warning in found] == (
+        ["spec.containers[0].env[0].valueFrom"] if expected else []
+    )
+    assert all(warning.reason.endswith(str(expected)) for warning in found)
+    assert judge(pod).warnings == ()

@@ -173,3 +173,28 @@ def test_a_gate_in_the_flags_is_over_the_files(machine: Machine) -> None:
     gates = "--feature-gates=Other=false,KubeletEnsureSecretPulledImages=true"
     machine.kubelet(f"--config={path}", gates)
     assert machine.settings().pull_policy == PRELOADED
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], False),
+        (["--cloud-provider=external"], True),
+        (["--cloud-provider", "external", "--node-ip="], True),
+        (["--cloud-provider=external", "--node-ip=10.0.0.7"], False),
+        (["--node-ip=10.0.0.7"], False),
+    ],
+)
+def test_who_tells_the_kubelet_its_address(
+    machine: Machine, flags: list[str], expected: bool
+) -> None:
+    """An external cloud provider does, through the API, unless a flag has."""
+    path = machine.file("config.yaml", "")
+    machine.kubelet(f"--config={path}", *flags)
+    assert machine.settings().has_cloud_address is expected
+
+
+def test_flags_that_cannot_be_seen_tell_of_no_address(machine: Machine) -> None:
+    """From a pod without the host's processes: neither yes nor no."""
+    machine.file("config.yaml", "")
+    assert machine.settings().has_cloud_address is None
