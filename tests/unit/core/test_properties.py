@@ -13,9 +13,10 @@ from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import Hold
 from checkpointer.core.observation import KubeletRun
-from checkpointer.core.occupancy import SOURCE_ANNOTATION, WORKLOAD_LABEL
+from checkpointer.core.occupancy import SOURCE_ANNOTATION, WORKLOAD_LABEL, occupancy_of
 from checkpointer.core.plan import Activate, Attempt, Kill, Memory, Plan, Release, Remove, Track
 from checkpointer.core.plan import Snapshot as TakeSnapshot
+from checkpointer.core.release import release
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.core.workload import Workload
 from tests.unit.core.builders import (
@@ -37,6 +38,7 @@ from tests.unit.core.builders import (
     checkpoint,
     pod,
     reachable,
+    situation,
     stamp,
 )
 
@@ -193,7 +195,12 @@ MEMORIES = st.builds(
     ready_since=st.dictionaries(st.sampled_from(UIDS), st.sampled_from([0.0, 995.0])),
     attempts=st.dictionaries(
         st.sampled_from(UIDS),
-        st.builds(Attempt, st.sampled_from(["s1", "s2"]), st.sampled_from([0.0, 300.0, 990.0])),
+        st.builds(
+            Attempt,
+            st.sampled_from(["s1", "s2"]),
+            st.sampled_from([0.0, 300.0, 990.0]),
+            st.integers(0, 4),
+        ),
     ),
     last_cycle=MAYBE_SECONDS,
     last_removal=MAYBE_SECONDS,
@@ -211,6 +218,7 @@ ANY = st.builds(
     checkpoints=known_or_not(CHECKPOINTS),
     memory=MEMORIES,
     failed_snapshots=st.frozensets(st.sampled_from(UIDS)),
+    has_untold_pods=st.booleans(),
 )
 REASONABLE = (
     BOOTED,
@@ -453,3 +461,32 @@ def test_frozen_facts_lead_to_rest(node: Node) -> None:
         node = applied(node, plan)
     assert plan.actions == ()
     assert plan.records == {}
+
+
+@MANY
+@given(NODES, st.sampled_from([0.0, WALL_AT_BOOT + NOW + 60.0]))
+def test_what_is_held_active_is_never_released(node: Node, until: float) -> None:
+    """Whatever is seen of the parent: it is decided on as one that shows no sign of life."""
+    hold = Hold("active", since=0.0, by="alice", until=until)
+    held = tuple(replace(c, hold=hold) for c in values(node.checkpoints))
+    plan = node.but(checkpoints=Known(held)).decide()
+    workloads = {c.workload for c in held}
+    assert [a for a in plan.actions if isinstance(a, Release) and a.workload in workloads] == []
+
+
+@MANY
+@given(NODES)
+def test_without_pods_and_a_parent_in_the_runtime_nothing_is_released(node: Node) -> None:
+    """What a checkpoint that is held active rests on: nothing else asks for a release."""
+    now = situation(node.contact, kubelet=node.kubelet)
+    for manifest in values(node.manifests):
+        for one in values(node.checkpoints):
+            found = node.runtime
+            if isinstance(found, Known):
+                alone = replace(
+                    occupancy_of(one, found.value), parent_sandboxes=(), parent_running=()
+                )
+                found = Known(alone)
+            track = node.memory.tracks.get(one.workload, Track())
+            step = release(one, manifest, Unknown("it is held"), found, track, now)
+            assert not isinstance(step.action, Release)
