@@ -276,17 +276,6 @@ def node(folder: Path) -> Iterator[SimulatedNode]:
     assert simulated.errors == []
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Overlook what Python's ssl leaves to its garbage collector.
-
-    SSLSocket._create of 3.11 does not close a connection that was reset between its opening and
-    its handshake; servers that die in a test do that to it.
-    """
-    for item in items:
-        if "agent" in item.path.parent.name:
-            item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket"))
-
-
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a thread of the agent's behind."""
