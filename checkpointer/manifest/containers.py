@@ -14,6 +14,7 @@ from checkpointer.manifest.sources import Options
 from checkpointer.manifest.verdict import Ledger
 
 _SERVICE_VARIABLE_ENDS: Final = ("_SERVICE_HOST", "_PORT")
+_OF_THE_API: Final = ("KUBERNETES_SERVICE_", "KUBERNETES_PORT")
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 NO_RESERVATION: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 """What a copy that reserves nothing requests none of."""
@@ -162,8 +163,14 @@ def warn_of_host_ports(container: Mapping[str, Any], path: str, ledger: Ledger) 
             )
 
 
-def warn_of_service_links(container: Mapping[str, Any], path: str, ledger: Ledger) -> None:
-    """Warn of `$(NAME)` references to variables that only the API's services would define."""
+def warn_of_service_links(
+    container: Mapping[str, Any], path: str, has_links: bool, ledger: Ledger
+) -> None:
+    """Warn of `$(NAME)` references to variables that only the API's services would define.
+
+    Without service links (spec.enableServiceLinks: false) those of the API's own service are the
+    only ones (K/kubelet_pods.go:getServiceEnvVarMap); the parent had no others either.
+    """
     entries = container.get("env") or ()
     defined = {entry.get("name") for entry in entries}
     texts = [*(container.get("command") or ()), *(container.get("args") or ())]
@@ -171,7 +178,8 @@ def warn_of_service_links(container: Mapping[str, Any], path: str, ledger: Ledge
     missing = {name for text in texts if "$(" in text for name in referred_names(text)} - defined
     missing |= unset_references(entries)
     for name in sorted(missing):
-        if name.endswith(_SERVICE_VARIABLE_ENDS) or "_PORT_" in name:
+        is_of_service = name.endswith(_SERVICE_VARIABLE_ENDS) or "_PORT_" in name
+        if is_of_service and (has_links or name.startswith(_OF_THE_API)):
             ledger.warn(
                 path,
                 f"refers to the service variable {name}, which is not defined in an outage",

@@ -127,6 +127,7 @@ def _name_anyway(pod: Any) -> Workload:
 def _settle_containers(
     spec: dict[str, Any], environment: EnvironmentMaker, options: Options, ledger: Ledger
 ) -> None:
+    has_links = spec.get("enableServiceLinks", True)
     for path, container, is_init in containers.containers_of(spec):
         environment.inline(container, path)
         containers.settle_image(container, path, options, ledger)
@@ -136,7 +137,7 @@ def _settle_containers(
         else:
             containers.warn_of_host_ports(container, path, ledger)
         containers.warn_of_devices(container, path, ledger)
-        containers.warn_of_service_links(container, path, ledger)
+        containers.warn_of_service_links(container, path, has_links, ledger)
         if options.request_policy == "none":
             containers.settle_requests(container, path, ledger)
 

@@ -324,6 +324,24 @@ def test_service_links_in_use_are_warned_of() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "is_warned_of"),
+    [
+        ("DB_SERVICE_HOST", False),
+        ("DB_PORT_5432_TCP_ADDR", False),
+        ("KUBERNETES_SERVICE_PORT_HTTPS", True),
+        ("KUBERNETES_PORT_443_TCP_ADDR", True),
+    ],
+)
+def test_without_service_links_only_the_api_s_own_variables_are_missed(
+    name: str, is_warned_of: bool
+) -> None:
+    """The parent did not have the others either: nothing differs, and nobody is warned."""
+    container = make_container(args=[f"$({name})"])
+    assert bool(judge(make_pod(container, enableServiceLinks=False)).warnings) is is_warned_of
+    assert judge(make_pod(container)).warnings
+
+
 def test_a_service_variable_that_is_set_too_late_is_warned_of() -> None:
     """The parent's kubelet expanded it from the service; what comes later sets it for others."""
     env = [
