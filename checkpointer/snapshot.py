@@ -20,7 +20,7 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import Workload, identifying_labels, template_of, workload_of
 from checkpointer.errors import NotCheckpointableError
 from checkpointer.manifest.render import content_digest
-from checkpointer.manifest.sanitize import sanitize
+from checkpointer.manifest.sanitize import faults_of, sanitize
 from checkpointer.manifest.select import (
     StageRule,
     host_ports,
@@ -93,6 +93,9 @@ class Snapshooter:
 
         Reads from the API what the pod's environment and claims refer to.
         """
+        if faults_of(pod):
+            options = self._settings.options
+            return sanitize(pod, DIGEST_ROOT, Sources(), options), Sources(), options
         namespace = pod["metadata"]["namespace"]
         inline = opts_in_to_inlining(pod) or namespace in self._settings.secret_namespaces
         kubelet, node = self._settings_of_kubelet(), self._look_at_node()

@@ -33,6 +33,14 @@ _CONTAINERS: Final = Each(Table("Container", {"image": Row(Kind.TEXT)}))
 _CONDITION: Final = Table(
     "PodCondition", {key: Row(Kind.TEXT) for key in ("type", "status", "lastTransitionTime")}
 )
+STATUS: Final = Table(
+    "PodStatus",
+    {
+        "conditions": Row(Each(_CONDITION)),
+        "containerStatuses": Row(Each(Table("ContainerStatus", {"containerID": Row(Kind.TEXT)}))),
+        "phase": Row(Kind.TEXT),
+    },
+)
 _POD: Final = Table(
     "Pod",
     {
@@ -48,18 +56,7 @@ _POD: Final = Table(
                 },
             )
         ),
-        "status": Row(
-            Table(
-                "PodStatus",
-                {
-                    "conditions": Row(Each(_CONDITION)),
-                    "containerStatuses": Row(
-                        Each(Table("ContainerStatus", {"containerID": Row(Kind.TEXT)}))
-                    ),
-                    "phase": Row(Kind.TEXT),
-                },
-            )
-        ),
+        "status": Row(STATUS),
     },
 )
 """What selecting, telling readiness and naming the workload read; `sanitize` looks at the rest."""

@@ -16,6 +16,7 @@ from checkpointer.manifest import acceptance, containers
 from checkpointer.manifest.environment import EnvironmentMaker
 from checkpointer.manifest.fields import METADATA, POD, POD_SPEC
 from checkpointer.manifest.identity import Identity, identify, keep_hostname, warn_of_networks
+from checkpointer.manifest.legible import STATUS
 from checkpointer.manifest.render import canonical, pod_name
 from checkpointer.manifest.shapes import clone, misfits, take
 from checkpointer.manifest.sources import BoundClaim, Options, References, Sources, references
@@ -45,7 +46,7 @@ def sanitize(
 
     `material_root` is the absolute folder that holds (or will hold) one folder per volume.
     """
-    broken = _broken(pod)
+    broken = faults_of(pod)
     if broken:
         return Verdict(Outcome.REFUSED, _name_anyway(pod), None, refusals=broken)
     ledger = Ledger()
@@ -91,12 +92,15 @@ def _conclude(
     )
 
 
-def _broken(pod: Any) -> tuple[Finding, ...]:
+def faults_of(pod: Any) -> tuple[Finding, ...]:
     """Return why this is no pod at all: wrong forms, or nothing to go by."""
     found = misfits(pod, POD, "")
     if found:
         return tuple(found)
     pod = pod or {}
+    found = misfits(pod.get("status"), STATUS, "status")
+    if found:  # nothing of it is in a copy, but selecting the pod reads it
+        return tuple(found)
     if (pod.get("kind") or "Pod") != "Pod" or (pod.get("apiVersion") or "v1") != "v1":
         return (Finding("kind", "expected a Pod of apiVersion v1"),)
     if not (pod.get("metadata") or {}).get("name"):

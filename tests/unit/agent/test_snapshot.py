@@ -309,6 +309,26 @@ def test_the_kubelets_policy_for_images_is_heeded(
     assert options.secret_images == Known(frozenset(expected))
 
 
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        ({"spec": {"containers": [{"name": "a", "image": 5}]}}, "spec.containers[0].image"),
+        ({"spec": {"containers": [{"name": "a"}], "volumes": "x"}}, "spec.volumes"),
+        ({"status": {"conditions": "x"}}, "status.conditions"),
+    ],
+)
+def test_a_pod_of_another_form_is_refused_with_the_reason(
+    bench: Bench, part: dict[str, Any], fault: str
+) -> None:
+    """A verdict like any other, and no fault of the agent's."""
+    shooter = Snapshooter(bench.store, bench.kubelet, bench.api, bench.settings())
+    shooter.runtime = Images()
+    verdict, _, _ = shooter.explain({**pod(), **part})
+    assert [finding.path for finding in verdict.refusals] == [fault]
+    with pytest.raises(NotCheckpointableError, match="expected"):
+        bench.take({**pod(), **part})
+
+
 PROVIDED = {"alpha.kubernetes.io/provided-node-ip": "10.0.0.7"}
 
 

@@ -193,6 +193,15 @@ def test_a_dash_is_standard_input(explain: Explain, monkeypatch: pytest.MonkeyPa
     )
 
 
+@pytest.mark.parametrize("status", ['"x"', '{"phase": 5}', '{"conditions": ["x"]}'])
+def test_a_status_of_another_form_is_a_refusal(explain: Explain, write: Any, status: str) -> None:
+    """It is in no copy, but what excludes a pod is read from it."""
+    pod = '{"kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a"}]}'
+    answer = explain("-f", write(f'{pod}, "status": {status}}}'))
+    assert answer.status == 3
+    assert "refused      status" in answer.out
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
