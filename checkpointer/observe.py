@@ -26,9 +26,9 @@ from checkpointer.manifest.select import CHECKPOINT, Selection, exclusion, is_me
 from checkpointer.node.cri import ContainerRuntime
 from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
-from checkpointer.node.manifests import Folder, ManifestFolder
-from checkpointer.store.contents import Stored
+from checkpointer.node.manifests import ManifestFolder
 from checkpointer.store.revisions import Store
+from checkpointer.troubles import troubles
 
 SIGNATURE_SECONDS = 5.0
 """How old the signs of a pod's rendered files may be; they are read once for so long."""
@@ -210,9 +210,8 @@ class Observer:
             runtime = self.runtime.observe()
         else:
             runtime = NOT_ASKED
-        self.problems = (*_problems_of(folder, runtime), *_problems_of_store(stored))
         here = self._pods.read(pods.value, now) if isinstance(pods, Known) else PodsHere(())
-        self.problems = (*self.problems, *here.problems)
+        self.problems = (*troubles(folder, runtime, stored), *here.problems)
         found = Observation(
             contact=contact,
             pods=Known(here.pods) if isinstance(pods, Known) else pods,
@@ -244,22 +243,6 @@ class Observer:
         is_here = any(pod.workload == self.itself for pod in seen.pods.value)
         owner, marker = place.look(self.itself, is_here)
         return replace(itself, owner=owner, marker=marker)
-
-
-def _problems_of(folder: Fact[Folder], runtime: Fact[Runtime]) -> list[str]:
-    found = [folder.reason] if isinstance(folder, Unknown) else list(folder.value.problems)
-    if isinstance(runtime, Unknown) and runtime is not NOT_ASKED:
-        found.append(runtime.reason)
-    return found
-
-
-def _problems_of_store(stored: Fact[Stored]) -> list[str]:
-    if isinstance(stored, Unknown):
-        return [stored.reason]
-    found = list(stored.value.problems)
-    for checkpoint in stored.value.checkpoints:
-        found += (f"{checkpoint.workload}: {problem}" for problem in checkpoint.problems)
-    return found
 
 
 def _is_static(raw: RawPod) -> bool:

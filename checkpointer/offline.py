@@ -1,7 +1,7 @@
 """The status of a node whose agent does not run: from its disk and its runtime alone.
 
-The agent's own observers look, once, and nothing is decided: what a checkpoint waits for is the
-agent. Nothing here waits longer than the deadline it is given, whatever hangs.
+The sources are asked once, as the agent asks them, and nothing is decided: what a checkpoint waits
+for is the agent. Nothing here waits longer than the deadline it is given, whatever hangs.
 """
 
 from __future__ import annotations
@@ -9,27 +9,25 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from checkpointer import __version__
 from checkpointer.config import Config
-from checkpointer.core.activation import choose_revision
+from checkpointer.core.checkpoint import choose_revision
 from checkpointer.core.contact import Contact, ContactState
-from checkpointer.core.facts import Known, Unknown
-from checkpointer.core.hand_over import is_under_way
-from checkpointer.core.held import HELD
-from checkpointer.core.hold import hold_of
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.hold import HELD, hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Itself, Observation
 from checkpointer.core.plan import Standing
+from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cri import ContainerRuntime, find_endpoint
 from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.manifests import ManifestFolder
-from checkpointer.observe import Observer, PodReader
 from checkpointer.report.details import DetailsReader
+from checkpointer.report.hand_overs import hand_over_status
 from checkpointer.report.status import (
     UNKNOWN,
     AgentStatus,
@@ -39,9 +37,9 @@ from checkpointer.report.status import (
     build_status,
     serving_revisions,
 )
-from checkpointer.settings import selection
 from checkpointer.store.own import OWN_STATE, parse_own
 from checkpointer.store.revisions import Store
+from checkpointer.troubles import troubles
 
 NOT_RUNNING = "the agent is not running"
 
@@ -52,29 +50,27 @@ RUNTIME_SECONDS = 0.15
 def offline_status(config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> Status:
     """Return what disk and runtime tell now. Raises nothing that a broken node could cause."""
     store = Store(config.store_directory)
-    kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
-    observer = Observer(
-        PodReader(selection(config.selection), kubelet),
-        kubelet,
-        ManifestFolder(config.manifest_directory, mark_of),
-        store,
-    )
-    endpoint = config.runtime_endpoint or find_endpoint()
-    runtime = ContainerRuntime(endpoint, runtime_seconds) if endpoint else None
-    observer.runtime = runtime
     now = _now(config)
-    nothing = Contact(ContactState.SUSPECT, now.monotonic, NOT_RUNNING)
-    seen = observer.observe(nothing, Unknown(NOT_RUNNING), now, ask_runtime=True)
-    if runtime is not None:
-        runtime.close()
+    endpoint = config.runtime_endpoint or find_endpoint()
+    stored = store.read()
+    folder = ManifestFolder(config.manifest_directory, mark_of).observe()
+    runtime = _runtime(endpoint, runtime_seconds)
+    seen = Observation(
+        contact=Contact(ContactState.SUSPECT, now.monotonic, NOT_RUNNING),
+        pods=Unknown(NOT_RUNNING),
+        runtime=runtime,
+        kubelet=Kubelet(config.kubelet_directory).run(now.boot_id),
+        manifests=Known(folder.value.ours) if isinstance(folder, Known) else folder,
+        checkpoints=Known(stored.value.checkpoints) if isinstance(stored, Known) else stored,
+        itself=_itself(store),
+    )
     cycle = Cycle(
         seen,
         _standings(seen, now),
         f"{NOT_RUNNING}: read from disk and runtime",
         now,
-        problems=observer.problems,
+        problems=troubles(folder, runtime, stored),
     )
-    seen = replace(seen, itself=_itself(store))
     return build_status(
         AgentStatus(config.node_name or socket.gethostname().lower(), __version__),
         ContactStatus(UNKNOWN, NOT_RUNNING),
@@ -82,6 +78,16 @@ def offline_status(config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> 
         verdicts={},
         details=DetailsReader(store).read(serving_revisions(seen)),
     )
+
+
+def _runtime(endpoint: str | None, seconds: float) -> Fact[Runtime]:
+    if not endpoint:
+        return Unknown("no container runtime socket was found")
+    runtime = ContainerRuntime(endpoint, seconds)
+    try:
+        return runtime.observe()
+    finally:
+        runtime.close()
 
 
 def _itself(store: Store) -> Itself | None:
@@ -107,7 +113,7 @@ def _standings(seen: Observation, now: Moment) -> Mapping[Workload, Standing]:
             continue
         if choose_revision(checkpoint) is None:
             standing = Standing("unusable", "no stored revision verifies")
-        elif is_under_way(checkpoint.record.hand_over, now.boot_id):
+        elif (way := hand_over_status(checkpoint.record.hand_over, now)) and way.to:
             standing = Standing("handing over", f"the agent: {NOT_RUNNING}")
         else:
             standing = Standing("standby", f"the agent: {NOT_RUNNING}")

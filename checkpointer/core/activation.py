@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from checkpointer.core import hand_over
-from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
@@ -25,17 +25,6 @@ LAST_ANSWER_SECONDS = 5.0
 
 UP_SECONDS = 20.0
 """How long a parent must run to count as up again: one that keeps crashing runs in between."""
-
-
-def choose_revision(checkpoint: Checkpoint, proven: bool = False) -> Revision | None:
-    """Return the newest revision that has not failed, or the newest when every one has.
-
-    With `proven` the last known good is preferred: what came after it may be what is broken.
-    """
-    record = checkpoint.record
-    sound = [r for r in checkpoint.revisions if r.number not in record.failed]
-    good = [r for r in sound if proven and r.number in record.good]
-    return next(iter(good or sound or checkpoint.revisions), None)
 
 
 def activation(

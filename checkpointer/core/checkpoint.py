@@ -122,3 +122,14 @@ class ActiveManifest:
     uid: str
     written_at: int = 0
     """The file's time in nanoseconds of the Unix epoch: about when it was activated."""
+
+
+def choose_revision(checkpoint: Checkpoint, proven: bool = False) -> Revision | None:
+    """Return the newest revision that has not failed, or the newest when every one has.
+
+    With `proven` the last known good is preferred: what came after it may be what is broken.
+    """
+    record = checkpoint.record
+    sound = [r for r in checkpoint.revisions if r.number not in record.failed]
+    good = [r for r in sound if proven and r.number in record.good]
+    return next(iter(good or sound or checkpoint.revisions), None)

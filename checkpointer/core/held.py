@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from checkpointer.core.activation import choose_revision
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, HandOver, Revision
+from checkpointer.core.checkpoint import (
+    ActiveManifest,
+    Checkpoint,
+    HandOver,
+    Revision,
+    choose_revision,
+)
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.hold import ACTIVE, Hold, hold_of
+from checkpointer.core.hold import ACTIVE, HELD, Hold, hold_of
 from checkpointer.core.occupancy import Occupancy
 from checkpointer.core.plan import Activate, Kill, Release, Standing, Track
 from checkpointer.core.release import release
 from checkpointer.core.situation import Situation, Step
-
-HELD = "held"
 
 KILL_AFTER_SECONDS = 30.0
 """How long the kubelet may take to stop a copy whose manifest was taken out by hand. One that has

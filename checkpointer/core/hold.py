@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ACTIVE = "active"
 RELEASED = "released"
+HELD = "held"
+"""The state of a checkpoint with a hold in force."""
 
 
 @dataclass(frozen=True, slots=True)

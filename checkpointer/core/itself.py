@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
-from checkpointer.core.activation import choose_revision
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, OwnRecord
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, OwnRecord, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.observation import Itself, Observation, Pod

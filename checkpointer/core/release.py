@@ -21,9 +21,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from checkpointer.core import hand_over
-from checkpointer.core.activation import choose_revision
 from checkpointer.core.backoff import next_start
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, HandOver, Revision
+from checkpointer.core.checkpoint import (
+    ActiveManifest,
+    Checkpoint,
+    HandOver,
+    Revision,
+    choose_revision,
+)
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from checkpointer.config import Config
-from checkpointer.core.activation import choose_revision
-from checkpointer.core.checkpoint import Checkpoint, Revision
+from checkpointer.core.checkpoint import Checkpoint, Revision, choose_revision
 from checkpointer.core.contact import ProbeResult
 from checkpointer.core.facts import Fact
 from checkpointer.core.observation import KubeletRun

@@ -5,3 +5,6 @@ Pure: no I/O, no clock. The order to read it in: `select` (which pods), `fields`
 `downward`, `environment`, `volumes`, `containers`), `acceptance` and its `*_rules` (the
 kubelet's own rules, an independent reading), `render` (bytes, names and our mark).
 """
+
+PREFIX = "checkpointer.alpha.coreos.com/"
+"""Every label and annotation of ours begins with it; the historic name, since users have it."""

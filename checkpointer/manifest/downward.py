@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from checkpointer.manifest.identity import KUBELET_ANNOTATIONS, PREFIX, Identity
+from checkpointer.manifest import PREFIX
+from checkpointer.manifest.identity import KUBELET_ANNOTATIONS, Identity
 
 
 def substitute(field_path: str, identity: Identity) -> str | None:

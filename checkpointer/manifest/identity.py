@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.core.workload import TEMPLATE_LABELS
+from checkpointer.manifest import PREFIX
 from checkpointer.manifest.formats import is_label
 from checkpointer.manifest.sources import PLACEHOLDER, Options
 from checkpointer.manifest.verdict import Ledger
-
-PREFIX: Final = "checkpointer.alpha.coreos.com/"
-"""Every label and annotation of ours begins with it; the historic name, since users have it."""
 
 _CONTAINER_PREFIXES: Final = (
     "container.apparmor.security.beta.kubernetes.io/",

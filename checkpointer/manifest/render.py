@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.core.workload import Workload
-from checkpointer.manifest.identity import PREFIX
+from checkpointer.manifest import PREFIX
 
 WORKLOAD_LABEL: Final = f"{PREFIX}workload"
 """On every copy: the digest of its workload, short enough for a label."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.workload import Workload, workload_of
-from checkpointer.manifest.identity import PREFIX
+from checkpointer.manifest import PREFIX
 from checkpointer.manifest.render import CHECKPOINT_OF, WORKLOAD_LABEL
 from checkpointer.manifest.sources import BoundClaim
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from checkpointer.core.checkpoint import Checkpoint, HandOver
-from checkpointer.core.hand_over import is_under_way
 from checkpointer.core.moment import Moment
 
 
@@ -33,8 +32,7 @@ def hand_over_status(way: HandOver, now: Moment) -> HandOverStatus | None:
         return None
     is_of_this_boot = bool(way.boot_id) and way.boot_id == now.boot_id
     since = now.wall - (now.monotonic - way.since) if is_of_this_boot else None
-    to = way.to if is_under_way(way, now.boot_id) else ""
-    return HandOverStatus(to, since, way.failures, way.refused)
+    return HandOverStatus(way.to if is_of_this_boot else "", since, way.failures, way.refused)
 
 
 def refusal(checkpoint: Checkpoint, active: int | None) -> str:

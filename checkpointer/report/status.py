@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from checkpointer.config import API_VERSION
-from checkpointer.core.activation import choose_revision
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision, choose_revision
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import hold_of

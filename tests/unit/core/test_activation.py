@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from checkpointer.core.activation import choose_revision
-from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, choose_revision
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import Pod
