@@ -71,6 +71,8 @@ def _diff(arguments: argparse.Namespace, config: Config) -> int:
         right = _running(node, checkpoint)
     lines = [*_spec_lines(left, right), *_file_lines(left, right)]
     if arguments.output == "table":
+        if not lines:
+            note(f"nothing differs: {left.name}, {right.name}")
         for line in lines:
             write(_coloured(printable(line)) + "\n")
     else:

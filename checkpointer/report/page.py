@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from checkpointer.report.spans import age, size
+
 REFRESH_SECONDS = 10
 
 HEADERS = (
@@ -36,6 +38,8 @@ p { margin: .2rem 0; } .dim { color: var(--dim); } .good { color: var(--good); }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; white-space: nowrap; } td.number { font-variant-numeric: tabular-nums; }
+td:nth-child(1), td:nth-child(4), td:nth-child(5), td:nth-child(7), td:nth-child(8) {
+  white-space: nowrap; }
 ul { margin: .2rem 0; padding-left: 1.2rem; }
 """
 
@@ -66,21 +70,12 @@ def page(document: Mapping[str, Any], now: float | None = None) -> bytes:
     return text.encode(errors="replace")
 
 
-def age(then: str | None, now: datetime) -> str:
-    """Return how long ago, or in how long, in two units at most: `3m 20s`, `in 5d 2h`."""
+def when(then: str | None, now: datetime) -> str:
+    """Return how long ago, or in how long, a time is: `3m20s ago`, `in 5d`."""
     if then is None:
         return "never"
-    seconds = int((now - datetime.fromisoformat(then)).total_seconds())
-    text = duration(abs(seconds))
-    return f"in {text}" if seconds < 0 else f"{text} ago"
-
-
-def duration(seconds: int) -> str:
-    """Return a duration in two units at most."""
-    for unit, size, smaller, small in (("d", 86400, "h", 3600), ("h", 3600, "m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit} {seconds % size // small}{smaller}"
-    return f"{seconds // 60}m {seconds % 60}s" if seconds >= 60 else f"{seconds}s"
+    seconds = (now - datetime.fromisoformat(then)).total_seconds()
+    return f"in {age(-seconds)}" if seconds < 0 else f"{age(seconds)} ago"
 
 
 def _about(document: Mapping[str, Any], now: datetime) -> str:
@@ -88,19 +83,19 @@ def _about(document: Mapping[str, Any], now: datetime) -> str:
     mode = " (dry run)" if agent["dryRun"] else ""
     text = (
         f"pod-checkpointer {agent['version']}{mode}, process {agent['pid']}, started "
-        f"{age(agent['startedAt'], now)}; last cycle {age(document['cycle']['time'], now)}"
+        f"{when(agent['startedAt'], now)}; last cycle {when(document['cycle']['time'], now)}"
     )
     return f'<p class="dim">{escape(text)}</p>'
 
 
 def _contact(contact: Mapping[str, Any], now: datetime) -> str:
     colour = _CONTACT.get(contact["state"], "bad")
-    since = f"since {contact['since']} ({age(contact['since'], now)})" if contact["since"] else ""
+    since = f"since {contact['since']} ({when(contact['since'], now)})" if contact["since"] else ""
     again = "; it answers again" if contact["answering"] and colour == "bad" else ""
     return (
         f'<div class="contact {colour}"><strong>API {escape(contact["state"])}</strong> '
         f"{escape(since)}<br>{escape(contact['reason'])}{again}; "
-        f"last answer {escape(age(contact['lastAnswer'], now))}</div>"
+        f"last answer {escape(when(contact['lastAnswer'], now))}</div>"
     )
 
 
@@ -127,8 +122,8 @@ def _checkpoint(one: Mapping[str, Any], now: datetime) -> str:
     colour = "good" if is_well else _STATE.get(one["state"], "bad")
     state = f'<span class="{colour}">{escape(one["state"])}</span>'
     if one["activeSince"]:
-        state += f'<br><span class="dim">{escape(age(one["activeSince"], now))}</span>'
-    if one["hold"]:
+        state += f'<br><span class="dim">{escape(when(one["activeSince"], now))}</span>'
+    if one["hold"] and one["hold"] not in one["waitsFor"]:
         state += f'<br><span class="warn">held: {escape(one["hold"])}</span>'
     verdict = escape(one["verdict"] or "not judged yet")
     if notes := [*one["warnings"], *one["problems"]]:
@@ -140,10 +135,10 @@ def _checkpoint(one: Mapping[str, Any], now: datetime) -> str:
         state,
         escape(one["waitsFor"]),
         f"{_or_dash(one['revision'])}{stage}" + _good(one) + _failed(one["failedRevisions"]),
-        escape(age(one["revisionTakenAt"], now)) if one["revisionTakenAt"] else "-",
+        escape(when(one["revisionTakenAt"], now)) if one["revisionTakenAt"] else "-",
         verdict,
-        _size(one["materialBytes"]),
-        escape(age(one["tokenExpiry"], now)) if one["tokenExpiry"] else "-",
+        size(one["materialBytes"]),
+        escape(when(one["tokenExpiry"], now)) if one["tokenExpiry"] else "-",
     )
     return "<tr>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>"
 
@@ -170,13 +165,3 @@ def _list(lines: Iterable[str]) -> str:
 
 def _or_dash(value: int | None) -> str:
     return "-" if value is None else str(value)
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size} {unit}"
-        size = round(size / 1024)
-    return f"{size} GiB"
