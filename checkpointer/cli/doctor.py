@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 
-from checkpointer.cli.complaint import complain
-from checkpointer.cli.run import add_config_arguments, read_config
-from checkpointer.config import Config, ConfigError, parse_duration
+from checkpointer.cli.command import carry_out
+from checkpointer.cli.run import add_config_arguments
+from checkpointer.config import Config, parse_duration
 
 EXIT_WARN, EXIT_FAIL = 1, 2
 
@@ -55,29 +55,19 @@ def duration(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what every check says; return the exit status."""
-    config = configuration(arguments)
-    if config is None:
-        return EXIT_FAIL
+    return carry_out(_examine, arguments)
+
+
+def _examine(arguments: argparse.Namespace, config: Config) -> int:
     from checkpointer.cli.doctor_forms import print_results
     from checkpointer.doctor.checks import check
     from checkpointer.doctor.gather import gather
     from checkpointer.doctor.readiness import readiness
     from checkpointer.doctor.result import Outcome, worst
+    from checkpointer.settings import check as check_config
 
+    check_config(config)
     facts = gather(config, arguments.timeout)
     results = check(facts)
     print_results(results, readiness(facts, results), arguments.output, arguments.quiet)
     return {Outcome.FAIL: EXIT_FAIL, Outcome.WARN: EXIT_WARN}.get(worst(results), 0)
-
-
-def configuration(arguments: argparse.Namespace) -> Config | None:
-    """Return the configuration; None, with the reason on standard error, if it cannot be used."""
-    from checkpointer.settings import check
-
-    try:
-        config = read_config(arguments)
-        check(config)
-    except (ConfigError, OSError, UnicodeDecodeError) as error:
-        complain(error)
-        return None
-    return config

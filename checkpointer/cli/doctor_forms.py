@@ -6,14 +6,13 @@ they are plain, and always the same.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sys
 import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from checkpointer.cli.output import print_document, print_lines
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.doctor.readiness import Outlook, Readiness
 from checkpointer.doctor.result import Outcome, Result, worst
@@ -31,9 +30,9 @@ def print_results(
 ) -> None:
     """Print what was found, as `table`, `json` or `yaml`; quiet tables leave out what is well."""
     if form != "table":
-        print_document(as_document(results, readiness), form)
+        print_document(form, as_document(results, readiness))
         return
-    _write(_lines(results, readiness, is_quiet))
+    print_lines(_lines(results, readiness, is_quiet))
 
 
 def _lines(
@@ -70,7 +69,7 @@ class Preparation:
 def print_preparation(found: Preparation, form: str) -> None:
     """Print what was done and found, as `table`, `json` or `yaml`."""
     if form != "table":
-        print_document(_preparation(found), form)
+        print_document(form, _preparation(found))
         return
     lines = [line for text in _snapshots(found.snapshots) for line in _wrapped("", text)]
     lines += [("", ""), *_lines(found.results, found.readiness, is_quiet=True)]
@@ -78,7 +77,7 @@ def print_preparation(found: Preparation, form: str) -> None:
         lines += _wrapped("do not reboot: ", reason, "bold red")
     if not found.reasons:
         lines.append(("ready: this node may be rebooted", "bold green"))
-    _write(lines)
+    print_lines(lines)
 
 
 def _snapshots(snapshots: Fact[tuple[Taken, ...]] | None) -> list[str]:
@@ -119,17 +118,6 @@ def _preparation(found: Preparation) -> dict[str, Any]:
     }
 
 
-def print_document(document: Any, form: str) -> None:
-    """Print a value as JSON or YAML."""
-    if form == "yaml":
-        from checkpointer.cli.documents import as_yaml
-
-        text = as_yaml(document).removesuffix("\n")
-    else:
-        text = json.dumps(document, indent=2, ensure_ascii=False)
-    _write([(text, "")])
-
-
 def as_document(results: tuple[Result, ...], readiness: Readiness) -> dict[str, Any]:
     """Return it all as plain values."""
     return {
@@ -166,28 +154,3 @@ def _wrapped(head: str, text: str, style: str = "") -> list[tuple[str, str]]:
     )
     first, *rest = lines or [""]
     return [(head + first, style), *((" " * len(head) + line, "") for line in rest)]
-
-
-def _write(lines: list[tuple[str, str]]) -> None:
-    """Write lines to standard output; a reader that has left is no error."""
-    text = "".join(f"{line}\n" for line, _ in lines)
-    if sys.stdout.isatty():
-        text = _coloured(lines)
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _coloured(lines: list[tuple[str, str]]) -> str:
-    """Return the lines with their first words in colour, as far as the terminal has any."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    with console.capture() as captured:
-        for line, style in lines:
-            word, space, rest = line.partition(" ")
-            console.print(Text.assemble((word, style), space, rest), soft_wrap=True)
-    return captured.get()

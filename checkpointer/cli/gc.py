@@ -11,10 +11,11 @@ from typing import Any
 
 from checkpointer.cli.command import EXIT_NO, RefusedError, carry_out, describe
 from checkpointer.cli.local_node import LocalNode, NodeError
-from checkpointer.cli.output import add_output_argument, note, print_found, size, table
+from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.errors import CheckpointerError
+from checkpointer.report.spans import size
 from checkpointer.store import layout
 from checkpointer.store.durable import is_temporary
 from checkpointer.store.lock import InstanceLock

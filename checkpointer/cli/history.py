@@ -81,15 +81,12 @@ def _row(happening: Happening) -> tuple[str, ...]:
     what = happening.kind.value
     if happening.state:
         what = f"{what} {happening.state}"
-    why = happening.reason
-    if happening.seconds is not None:
-        why = f"{why} ({happening.seconds:.1f} s)".strip()
     return (
         datetime.fromtimestamp(happening.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         what,
         str(happening.workload) if happening.workload else "-",
         str(happening.revision or "-"),
-        why or "-",
+        happening.reason or "-",
         str(happening.number),
         happening.pod or "-",
     )

@@ -8,12 +8,12 @@ from typing import Any
 
 from checkpointer.cli.command import carry_out, describe
 from checkpointer.cli.local_node import LocalNode
-from checkpointer.cli.output import add_output_argument, age, note, print_found, table
+from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
-from checkpointer.core.activation import choose_revision
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, choose_revision
 from checkpointer.core.hold import hold_of
 from checkpointer.core.workload import Workload
+from checkpointer.report.spans import age
 from checkpointer.report.status import timestamp
 
 ABOUT = """List what is stored on this node, from its disk alone: each workload, its revisions,

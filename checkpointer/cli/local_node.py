@@ -6,7 +6,6 @@ hangs for longer than a short deadline.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterable
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING
 from checkpointer.cli.command import UsageError
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision
-from checkpointer.core.facts import Fact, Unknown
+from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
+from checkpointer.node.agent_lock import find_agent
 from checkpointer.node.manifests import Folder, ManifestFolder
 from checkpointer.store.revisions import Store
 
@@ -104,17 +104,8 @@ class LocalNode:
 
     def is_agent_running(self) -> bool:
         """Tell whether somebody holds the instance lock; it is not taken."""
-        try:
-            handle = os.open(self.config.lock_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        found = find_agent(self.config.lock_file)
+        return isinstance(found, Known) and found.value.is_held
 
 
 def find_checkpoint(

@@ -164,35 +164,20 @@ def note(text: str) -> None:
         print(printable(text), file=sys.stderr)
 
 
-def age(seconds: float | None) -> str:
-    """Return how long ago something was, in the one or two units that matter, as kubectl does."""
-    if seconds is None:
-        return "-"
-    left = max(0, int(seconds))
-    if left < 120:
-        return f"{left}s"
-    for unit, size, smaller, small in (("m", 60, "s", 1), ("h", 3600, "m", 60)):
-        count = left // size
-        if count < 10:
-            rest = left % size // small
-            return f"{count}{unit}{rest}{smaller}" if rest else f"{count}{unit}"
-        if count < {"m": 180, "h": 48}[unit]:
-            return f"{count}{unit}"
-    return f"{left // 86400}d"
+def print_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Print lines, each with the style that its first word has on a terminal."""
+    if not sys.stdout.isatty():
+        write("".join(f"{line}\n" for line, _ in lines))
+        return
+    from rich.console import Console
+    from rich.text import Text
 
-
-def size(count: int | None) -> str:
-    """Return a number of bytes in the unit that fits."""
-    if count is None:
-        return "-"
-    if count < 1024:
-        return f"{count} B"
-    amount = float(count)
-    for unit in ("KiB", "MiB", "GiB"):
-        amount /= 1024
-        if amount < 1024 or unit == "GiB":
-            break
-    return f"{amount:.1f} {unit}"
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        for line, style in lines:
+            word, space, rest = line.partition(" ")
+            console.print(Text.assemble((word, style), space, rest), soft_wrap=True)
+    write(captured.get())
 
 
 def _plain(titles: list[str], rows: list[list[str]]) -> str:

@@ -9,7 +9,8 @@ import argparse
 import socket
 from typing import TYPE_CHECKING
 
-from checkpointer.cli.doctor import add_output_arguments, configuration, duration
+from checkpointer.cli.command import carry_out
+from checkpointer.cli.doctor import add_output_arguments, duration
 from checkpointer.cli.run import add_config_arguments
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from checkpointer.doctor.readiness import Readiness
     from checkpointer.doctor.snapshots import Taken
 
-EXIT_USAGE, EXIT_NOT_READY = 2, 3
+EXIT_NOT_READY = 3
 
 EPILOG = """exit status: 0 the node may be rebooted: everything of stage 0 (with --strict: every
 selected workload) would come back, and fresh snapshots were taken; 3 it should not be; 2 wrong
@@ -54,14 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Take snapshots, check the node, say whether it may be rebooted."""
-    config = configuration(arguments)
-    if config is None:
-        return EXIT_USAGE
+    return carry_out(_prepare, arguments)
+
+
+def _prepare(arguments: argparse.Namespace, config: Config) -> int:
     from checkpointer.cli.doctor_forms import Preparation, print_preparation
     from checkpointer.doctor.checks import check
     from checkpointer.doctor.gather import gather
     from checkpointer.doctor.readiness import readiness
+    from checkpointer.settings import check as check_config
 
+    check_config(config)
     snapshots = None if arguments.dry_run else _take(config, arguments.snapshot_timeout)
     facts = gather(config, arguments.timeout)
     results = check(facts)

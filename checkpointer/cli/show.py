@@ -15,13 +15,13 @@ from checkpointer.cli.output import (
     print_document,
     print_facts,
     print_table,
-    size,
     table,
     write,
 )
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint, Revision
 from checkpointer.core.hold import Hold
+from checkpointer.report.spans import size
 from checkpointer.report.status import timestamp
 from checkpointer.store.material import Entry, Kind, RenderedVolume
 from checkpointer.store.token import token_expiry

@@ -14,16 +14,15 @@ from typing import Any
 from checkpointer.cli.command import EXIT_NO, carry_out, describe
 from checkpointer.cli.output import (
     add_output_argument,
-    age,
     print_facts,
     print_found,
     print_table,
     seconds_since,
-    size,
     table,
     write,
 )
 from checkpointer.config import Config
+from checkpointer.report.spans import age, size
 
 ABOUT = """Tell how this node stands: contact with the API, each checkpoint with its state, what
 runs of it, its revision and what it waits for, and every source that could not tell. The running

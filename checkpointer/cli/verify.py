@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from checkpointer.cli.command import EXIT_NO, carry_out, describe
 from checkpointer.cli.local_node import LocalNode
-from checkpointer.cli.output import add_output_argument, age, note, print_found, table
+from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint, Revision
-from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import Workload
-from checkpointer.manifest.acceptance import refusals
-from checkpointer.manifest.render import render
-from checkpointer.node.images import images_of
+from checkpointer.doctor.examine import examine
+from checkpointer.node.cri import ImageInfo
+from checkpointer.report.spans import age
 from checkpointer.report.status import timestamp
 from checkpointer.store.errors import DiskError
 
@@ -46,6 +45,9 @@ class Verified:
         return not (self.digests or self.manifest or self.absent_images or expired)
 
 
+_Found = list[Verified]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `verify`."""
     describe(
@@ -69,7 +71,8 @@ def _verify(arguments: argparse.Namespace, config: Config) -> int:
     node = LocalNode(config)
     wanted = [node.checkpoint(name) for name in arguments.workloads] or node.checkpoints()
     images = _Images(node)
-    found = [one for c in wanted for one in _checkpoint(images, c, arguments.all_revisions)]
+    is_all = arguments.all_revisions
+    found = [one for c in wanted for one in _checkpoint(node, images, c, is_all)]
     problems = [f"{c.workload}: {problem}" for c in wanted for problem in c.problems]
     print_found(
         arguments.output,
@@ -84,33 +87,35 @@ def _verify(arguments: argparse.Namespace, config: Config) -> int:
     return 0 if is_good else EXIT_NO
 
 
-def _checkpoint(images: _Images, checkpoint: Checkpoint, is_all: bool) -> list[Verified]:
+def _checkpoint(node: LocalNode, images: _Images, checkpoint: Checkpoint, is_all: bool) -> _Found:
     if not checkpoint.revisions:
         return [Verified(checkpoint.workload, 0, checkpoint.problems or ("nothing is stored",))]
     revisions = checkpoint.revisions if is_all else checkpoint.revisions[:1]
-    return [_revision(images, checkpoint.workload, revision) for revision in revisions]
+    return [_revision(node, images, checkpoint, revision) for revision in revisions]
 
 
-def _revision(images: _Images, workload: Workload, revision: Revision) -> Verified:
-    node, number = images.node, revision.number
+def _revision(
+    node: LocalNode, images: _Images, checkpoint: Checkpoint, revision: Revision
+) -> Verified:
+    workload, number = checkpoint.workload, revision.number
     try:
         digests = node.store.verify(workload, number)
-        manifest = node.store.manifest(workload, number)
-        expiry = node.store.token_expiry(workload, number)
     except DiskError as error:
         return Verified(workload, number, (str(error),))
-    rendered = render(manifest, workload, node.name, revision.digest, number, 1)
-
-    findings = refusals(json.loads(rendered.content), node.name, len(rendered.content))
-    absent = images.absent(manifest)
+    folder = node.config.kubelet_directory
+    found = examine(node.store, checkpoint, node.name, images, folder, revision=revision)
+    if isinstance(found.refusals, Unknown):
+        return Verified(workload, number, (*digests, found.refusals.reason))
+    if isinstance(found.token_expires, Unknown):
+        return Verified(workload, number, (*digests, found.token_expires.reason))
     return Verified(
         workload,
         number,
         digests,
-        tuple(f"{finding.path}: {finding.reason}" for finding in findings),
-        absent,
+        found.refusals.value,
+        tuple(sorted(found.absent.value)) if isinstance(found.absent, Known) else (),
         images.unknown,
-        expiry,
+        found.token_expires.value,
     )
 
 
@@ -118,22 +123,18 @@ class _Images:
     """Looks for images in the runtime; one that does not answer is asked once."""
 
     def __init__(self, node: LocalNode) -> None:
-        self.node = node
+        self._runtime = node.runtime
         self.unknown = "" if node.runtime else "no container runtime socket was found"
         """Why it cannot be told any more."""
 
-    def absent(self, manifest: dict[str, Any]) -> tuple[str, ...]:
-        """Return the pod's images that the runtime positively does not have."""
-        absent: list[str] = []
-        for image in sorted(images_of(manifest, {})):
-            if self.unknown or self.node.runtime is None:
-                break
-            fact = self.node.runtime.has_image(image)
-            if isinstance(fact, Unknown):
-                self.unknown = fact.reason
-            elif fact == Known(None):
-                absent.append(image)
-        return tuple(absent)
+    def has_image(self, image: str) -> Fact[ImageInfo | None]:
+        """Return what the runtime has under the image's name."""
+        if self.unknown or self._runtime is None:
+            return Unknown(self.unknown)
+        fact = self._runtime.has_image(image)
+        if isinstance(fact, Unknown):
+            self.unknown = fact.reason
+        return fact
 
 
 def _row(one: Verified) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from checkpointer.doctor.facts import Examined
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.acceptance import refusals
 from checkpointer.manifest.render import render
-from checkpointer.node.images import ImageService, PullPolicy, look_up
+from checkpointer.node.images import PRELOADED, ImageService, PullPolicy, look_up
 from checkpointer.store.revisions import Store
 
 _NO_RUNTIME = Unknown("the container runtime does not answer: images cannot be told")
@@ -29,11 +29,15 @@ def examine(
     node_name: str,
     runtime: ImageService | None,
     kubelet_dir: Path,
-    policy: PullPolicy,
+    policy: PullPolicy = PRELOADED,
+    revision: Revision | None = None,
 ) -> Examined:
-    """Return what would become of the checkpoint if it were activated now."""
+    """Return what would become of the checkpoint if it were activated now.
+
+    That is with the revision that serves, unless another one is named.
+    """
     blank = Examined(checkpoint, Known(()), Known(frozenset()), Known(frozenset()), Known(None))
-    revision = blank.serving
+    revision = revision or blank.serving
     if revision is None:
         return blank
     workload = checkpoint.workload

@@ -1,25 +1,38 @@
-"""Times and sizes as people say them."""
+"""Times and sizes as people say them: one way for tables, sentences and the page."""
 
 from __future__ import annotations
 
 from typing import Final
 
 DAY: Final = 86400.0
-_UNITS: Final = ((DAY, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
-def span(seconds: float) -> str:
-    """Return a time in its largest whole unit: `3 days`, `1 hour`, `0 seconds`."""
-    size, unit = next((u for u in _UNITS if seconds >= u[0]), _UNITS[-1])
-    number = int(seconds // size)
-    return f"{number} {unit}{'' if number == 1 else 's'}"
+def age(seconds: float | None) -> str:
+    """Return a time in the one or two units that matter, as kubectl does; `-` if not known."""
+    if seconds is None:
+        return "-"
+    left = max(0, int(seconds))
+    if left < 120:
+        return f"{left}s"
+    for unit, size_, smaller, small in (("m", 60, "s", 1), ("h", 3600, "m", 60)):
+        count = left // size_
+        if count < 10:
+            rest = left % size_ // small
+            return f"{count}{unit}{rest}{smaller}" if rest else f"{count}{unit}"
+        if count < {"m": 180, "h": 48}[unit]:
+            return f"{count}{unit}"
+    return f"{left // 86400}d"
 
 
-def amount(count: int) -> str:
-    """Return a number of bytes: `64 MiB`, `1.5 GiB`, `512 bytes`."""
-    size = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:.1f} {unit}".replace(".0 ", " ")
-        size /= 1024
-    raise AssertionError
+def size(count: int | None) -> str:
+    """Return a number of bytes in the unit that fits; `-` if not known."""
+    if count is None:
+        return "-"
+    if count < 1024:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024 or unit == "GiB":
+            break
+    return f"{amount:.1f} {unit}"

@@ -8,8 +8,8 @@ from typing import Final
 from checkpointer.core.facts import Fact, Unknown
 from checkpointer.doctor.facts import Examined, Facts
 from checkpointer.doctor.result import Answer, failed, passed, skipped, warned
-from checkpointer.doctor.spans import DAY, span
 from checkpointer.report.hand_overs import refusal
+from checkpointer.report.spans import DAY, age
 
 TOKEN_SECONDS: Final = DAY
 
@@ -92,15 +92,15 @@ def tokens(facts: Facts) -> Iterator[Answer]:
             left, said = one.token_expires.value - facts.now, True
             what = f"{one.workload}: its service-account token"
             if left <= 0:
-                yield failed(f"{what} has expired {span(-left)} ago", _SNAPSHOT)
+                yield failed(f"{what} has expired {age(-left)} ago", _SNAPSHOT)
             elif left < TOKEN_SECONDS:
                 yield warned(
-                    f"{what} expires in {span(left)}: a longer outage makes it useless",
+                    f"{what} expires in {age(left)}: a longer outage makes it useless",
                     "the agent renews it while the API answers; "
                     "see --service-account-extend-token-expiration of the API server",
                 )
             else:
-                yield passed(f"{what} is good for {span(left)}")
+                yield passed(f"{what} is good for {age(left)}")
     if not said:
         yield passed("no checkpoint holds a token that expires")
 

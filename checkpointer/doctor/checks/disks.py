@@ -8,8 +8,8 @@ from typing import Final
 from checkpointer.core.facts import Fact, Unknown
 from checkpointer.doctor.facts import Facts
 from checkpointer.doctor.result import Answer, failed, passed, skipped, warned
-from checkpointer.doctor.spans import amount
 from checkpointer.node.disk import Place
+from checkpointer.report.spans import size
 
 LEAST_BYTES: Final = 16 << 20
 LEAST_INODES: Final = 200
@@ -102,7 +102,7 @@ def _room(fact: Fact[Place], comfortable: int) -> Answer:
         return skipped(fact.reason)
     place = fact.value
     has_inodes = place.total_inodes > 0
-    what = f"{amount(place.free_bytes)} free at {place.path}"
+    what = f"{size(place.free_bytes)} free at {place.path}"
     if has_inodes:
         what += f", {place.free_inodes} inodes"
     cure = "make room: see `df -h` and `df -i`, and `snapshot.keepRevisions`"

@@ -8,8 +8,8 @@ from checkpointer.core.contact import ProbeOutcome
 from checkpointer.core.facts import Unknown
 from checkpointer.doctor.facts import Facts
 from checkpointer.doctor.result import Answer, failed, passed, skipped, warned
-from checkpointer.doctor.spans import DAY, span
 from checkpointer.node.certificates import NodeIdentity
+from checkpointer.report.spans import DAY, age
 
 LEAST_LIFE = 0.1
 """Share of a certificate's life: the kubelet renews its own after 70 to 90 % of it
@@ -58,11 +58,11 @@ def authority(facts: Facts) -> Iterator[Answer]:
     left, life = last.ends - facts.now, last.ends - last.begins
     cure = "renew the cluster's authority, and the kubeconfigs that carry it"
     if left <= 0:
-        yield failed(f"the API's authority has expired {span(-left)} ago", cure)
+        yield failed(f"the API's authority has expired {age(-left)} ago", cure)
     elif left < min(AUTHORITY_SECONDS, LEAST_LIFE * life):
-        yield warned(f"the API's authority expires in {span(left)}", cure)
+        yield warned(f"the API's authority expires in {age(left)}", cure)
     else:
-        yield passed(f"the API's authority is valid for {span(left)}")
+        yield passed(f"the API's authority is valid for {age(left)}")
 
 
 def api(facts: Facts) -> Iterator[Answer]:
@@ -102,7 +102,7 @@ def clock(facts: Facts) -> Iterator[Answer]:
         yield skipped(offset.reason)
         return
     seconds = offset.value
-    what = f"this node's clock is {span(abs(seconds))} {'behind' if seconds > 0 else 'ahead of'}"
+    what = f"this node's clock is {age(abs(seconds))} {'behind' if seconds > 0 else 'ahead of'}"
     if abs(seconds) < CLOCK_WARN_SECONDS:
         yield passed("this node's clock agrees with the API server's")
     elif abs(seconds) < CLOCK_FAIL_SECONDS:
@@ -133,23 +133,23 @@ def _certificate(found: NodeIdentity, now: float) -> Answer:
     left, life = certificate.ends - now, certificate.ends - certificate.begins
     if now < certificate.begins:
         return failed(
-            f"the client certificate is valid only from {span(certificate.begins - now)} from now",
+            f"the client certificate is valid only from {age(certificate.begins - now)} from now",
             "set this node's clock",
         )
     if left <= 0:
-        return failed(f"the client certificate has expired {span(-left)} ago", _ROTATION)
+        return failed(f"the client certificate has expired {age(-left)} ago", _ROTATION)
     if left < LEAST_LIFE * life:
-        return warned(f"the client certificate expires in {span(left)}", _ROTATION)
-    return passed(f"the client certificate is valid for {span(left)}")
+        return warned(f"the client certificate expires in {age(left)}", _ROTATION)
+    return passed(f"the client certificate is valid for {age(left)}")
 
 
 def _token(left: float) -> Answer:
     cure = "let somebody renew the token's file, or use the kubelet's kubeconfig"
     if left <= 0:
-        return failed(f"the token has expired {span(-left)} ago", cure)
+        return failed(f"the token has expired {age(-left)} ago", cure)
     if left < TOKEN_SECONDS:
-        return warned(f"the token expires in {span(left)}", cure)
-    return passed(f"the token is valid for {span(left)}")
+        return warned(f"the token expires in {age(left)}", cure)
+    return passed(f"the token is valid for {age(left)}")
 
 
 def _name(found: NodeIdentity) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from checkpointer.cli.output import age, size
 from checkpointer.core.hold import RELEASED, Hold
+from checkpointer.report.spans import age, size
 from checkpointer.simulation.waiting import wait_until
 
 NAME = "kube-system/daemonset/gateway"

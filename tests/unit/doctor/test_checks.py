@@ -133,17 +133,17 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
     "identity-expiry": [
         ({"identity": GONE}, SKIP, "the kubeconfig cannot be used"),
         (identity(certificate=None), SKIP, "do not tell"),
-        (certificate(-DAY, -3600), FAIL, "has expired 1 hour ago"),
-        (certificate(DAY, 2 * DAY), FAIL, "valid only from 1 day from now"),
-        (certificate(-360 * DAY, 5 * DAY), WARN, "expires in 5 days"),
-        (identity(certificate=None, token_expires=NOW + 60), WARN, "the token expires in 1 minute"),
+        (certificate(-DAY, -3600), FAIL, "has expired 60m ago"),
+        (certificate(DAY, 2 * DAY), FAIL, "valid only from 24h from now"),
+        (certificate(-360 * DAY, 5 * DAY), WARN, "expires in 5d"),
+        (identity(certificate=None, token_expires=NOW + 60), WARN, "the token expires in 60s"),
         (identity(certificate=None, token_expires=NOW - 60), FAIL, "the token has expired"),
-        (identity(certificate=None, token_expires=NOW + 7200), PASS, "valid for 2 hours"),
+        (identity(certificate=None, token_expires=NOW + 7200), PASS, "valid for 120m"),
     ],
     "authority": [
         ({"identity": GONE}, SKIP, "the kubeconfig cannot be used"),
-        (identity(authorities=(Validity("CN=ca", 0, NOW - 1),)), FAIL, "has expired 1 second ago"),
-        (identity(authorities=(Validity("CN=ca", 0, NOW + DAY),)), WARN, "expires in 1 day"),
+        (identity(authorities=(Validity("CN=ca", 0, NOW - 1),)), FAIL, "has expired 1s ago"),
+        (identity(authorities=(Validity("CN=ca", 0, NOW + DAY),)), WARN, "expires in 24h"),
     ],
     "api": [
         ({"probes": GONE}, WARN, GONE.reason),
@@ -154,8 +154,8 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
     ],
     "clock": [
         ({"api": GONE}, SKIP, GONE.reason),
-        (api(offset=10.0), WARN, "this node's clock is 10 seconds behind the API server's"),
-        (api(offset=-7200.0), FAIL, "this node's clock is 2 hours ahead of the API server's"),
+        (api(offset=10.0), WARN, "this node's clock is 10s behind the API server's"),
+        (api(offset=-7200.0), FAIL, "this node's clock is 120m ahead of the API server's"),
         ({"api": Known(ApiView(GONE, GONE, GONE))}, SKIP, GONE.reason),
     ],
     "clock-sync": [
@@ -173,8 +173,8 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
     ],
     "disk-space": [
         ({"store_place": GONE}, SKIP, GONE.reason),
-        (place("store_place", free_bytes=100 << 20), WARN, "only 100 MiB free"),
-        (place("store_place", free_bytes=1 << 20), FAIL, "only 1 MiB free"),
+        (place("store_place", free_bytes=100 << 20), WARN, "only 100.0 MiB free"),
+        (place("store_place", free_bytes=1 << 20), FAIL, "only 1.0 MiB free"),
         (place("store_place", free_inodes=1500), WARN, "1500 inodes"),
         (place("manifest_place", free_inodes=7), FAIL, "7 inodes"),
         (
@@ -231,8 +231,8 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
     "tokens": [
         ({"examined": Known(())}, SKIP, "no checkpoint is stored"),
         (examined(token_expires=Known(None)), PASS, "no checkpoint holds a token"),
-        (examined(token_expires=Known(NOW - 60)), FAIL, "has expired 1 minute ago"),
-        (examined(token_expires=Known(NOW + 3600)), WARN, "expires in 1 hour"),
+        (examined(token_expires=Known(NOW - 60)), FAIL, "has expired 60s ago"),
+        (examined(token_expires=Known(NOW + 3600)), WARN, "expires in 60m"),
         (examined(token_expires=GONE), WARN, GONE.reason),
     ],
     "crashes": [
