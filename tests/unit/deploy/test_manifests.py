@@ -52,7 +52,7 @@ def settings_of(objects: Objects) -> Config:
     maps = [found["data"] for found in objects if found["kind"] == "ConfigMap"]
     (data,) = [data for data in maps if "pod-checkpointer.yaml" in data]
     environment = {e["name"]: e.get("value", "node-1") for e in container(objects)["env"]}
-    assert container(objects)["args"][2] == "/etc/pod-checkpointer/pod-checkpointer.yaml"
+    assert environment["CHECKPOINTER_CONFIG"] == "/etc/pod-checkpointer/pod-checkpointer.yaml"
     loaded = config.load(data["pod-checkpointer.yaml"], environment)
     settings.check(loaded)
     return loaded
