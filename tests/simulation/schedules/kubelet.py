@@ -315,6 +315,9 @@ class NodeKubelet:
             worker.failures = 0
         attempts = [c.attempt for c in self.node.runtime.containers_of(worker.uid)]
         is_first = worker.failures == 0 and max(attempts, default=0) == 0
+        if not is_first:
+            # A container of its name that died before, in a former boot too, made it count.
+            worker.failures = max(worker.failures, 1)
         backoff = FIRST_BACKOFF_SECONDS * 2.0 ** min(max(worker.failures - 1, 0), 10)
         worker.failures += 1
         seconds = 0.0 if is_first else min(backoff, LONGEST_BACKOFF_SECONDS)
