@@ -16,18 +16,20 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from checkpointer.apply import Applier
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import OwnRecord
-from checkpointer.core.contact import ContactState
+from checkpointer.core.contact import ContactState, ProbeResult
 from checkpointer.core.decide import decide, needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.itself import to_record
+from checkpointer.core.lease import ASK_AGAIN_SECONDS, Claim, Turn
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Memory, Plan
-from checkpointer.core.turns import Masters
+from checkpointer.core.turns import Masters, has_company
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
@@ -37,8 +39,9 @@ from checkpointer.node.folders import FolderWatch
 from checkpointer.node.installation import Installation, read_pod_uid
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet, read_boot_id
+from checkpointer.node.lease import HandOverLease
 from checkpointer.node.manifests import ManifestFolder
-from checkpointer.node.masters import as_state, from_state, read_masters
+from checkpointer.node.masters import as_state, from_state, others_answer, read_masters
 from checkpointer.node.pods import NodePods
 from checkpointer.node.probe import Prober
 from checkpointer.observe import Observer, PodReader, RawPod
@@ -61,6 +64,9 @@ EVENTS_CLOSE_SECONDS = 1.0
 
 MASTERS_STATE = "masters"
 """Name of the state in the store that holds the control plane's nodes, for a start without API."""
+MASTER_TIMEOUT_SECONDS = 0.5
+"""How long another master's API server may take to answer, while a hand-over waits for that."""
+
 LEFT_SECONDS = 60.0
 """How long an agent that has left waits to be ended by the kubelet, which could start it anew."""
 
@@ -160,6 +166,34 @@ class Agent:
         self._boot_id = ""
         self._masters: Fact[Masters] = Unknown("the store has not been read yet")
         self._masters_read_at = float("-inf")
+        self._others: Fact[bool] = Unknown("not asked yet")
+        """Whether another master's API server answered when that was asked last."""
+        self._others_asked_at = float("-inf")
+        self._lease = self._make_lease()
+
+    def _make_lease(self) -> HandOverLease:
+        config = self._config
+        return HandOverLease(
+            self._pods,
+            config.hand_over.lease_namespace,
+            self._node_name,
+            config.timing.hand_over_seconds,
+        )
+
+    def _ask_for_turn(self, seen: Observation, now: Moment) -> Observation:
+        """Ask whether another API server is there, and if so for the lease."""
+        if now.monotonic - self._others_asked_at >= ASK_AGAIN_SECONDS:
+            self._others_asked_at = now.monotonic
+            self._others = others_answer(self._masters, self._ask_master)
+        seen = replace(seen, others_answer=self._others)
+        if not has_company(self._others, seen.contact, now.monotonic):
+            return seen
+        if seen.claim is Claim.OPEN:
+            self._lease.take(now)
+        return replace(seen, claim=self._lease.claim(now.monotonic))
+
+    def _ask_master(self, endpoint: str) -> ProbeResult:
+        return self._prober.ask(endpoint, MASTER_TIMEOUT_SECONDS)
 
     def _look_now(self) -> None:
         self._prober.kick()
@@ -216,21 +250,26 @@ class Agent:
             pods = self._pods.pods
         self._find_runtime()
         self._equip_snapshots()
-        self._read_masters(contact.state, now)
         seen = self._observer.observe(contact, pods, now, self._applier.has_failed)
-        seen = replace(seen, masters=self._masters)
+        asks_runtime = needs_runtime(
+            contact, seen.manifests, seen.checkpoints, self._observer.itself
+        )
+        if not asks_runtime:  # amid an outage the API servers that are away would be missing
+            self._read_masters(contact.state, now)
+        seen = replace(seen, masters=self._masters, claim=self._lease.claim(now.monotonic))
         if contact.state is ContactState.REACHABLE and isinstance(pods, Known):
             is_missing = any(track.absent_seconds for track in self._memory.tracks.values())
             is_own = self._cluster.look(contact.since, now.monotonic, is_missing)
             seen = replace(seen, is_own_cluster=is_own)
-        self._follow_events(
-            needs_runtime(contact, seen.manifests, seen.checkpoints, self._observer.itself)
-        )
+        self._follow_events(asks_runtime)
         failed = frozenset(self._applier.failed_snapshots)
         before = self._memory.kubelet_seen
         asked = self.reporter.requests.newest
         memory = self._memory if asked is None else replace(self._memory, attempts={})
         plan = decide(seen, memory, self._config.timing, failed, now, self._node_name)
+        if plan.turn is Turn.WANTED and not self._dry_run:
+            seen = self._ask_for_turn(seen, now)
+            plan = decide(seen, memory, self._config.timing, failed, now, self._node_name)
         self._tell(plan, seen)
         self._tell_problems(seen, was_asked)
         self.reporter.recorder.begin(seen, now)
@@ -239,6 +278,8 @@ class Agent:
             self.verdicts.retain({pod.workload for pod in seen.pods.value if pod.is_parent})
         is_blind = contact.state is ContactState.REACHABLE and isinstance(seen.pods, Unknown)
         self._is_carried = done and not is_blind
+        if self._lease.is_held and plan.turn is Turn.NONE and isinstance(pods, Known):
+            self._lease.give_back(now)
         self._remember(plan.memory)
         problems = (*self._observer.problems, *self._unsaved)
         self.reporter.end(seen, plan, now, problems, self._applier.failed_snapshots)
@@ -474,7 +515,7 @@ class Agent:
         if contact is not ContactState.REACHABLE or self._pods.client is None or not is_due:
             return
         self._masters_read_at = now.monotonic
-        masters = read_masters(self._pods.find, self._node_name)
+        masters = read_masters(self._pods.find, self._node_name, self._api_port())
         if isinstance(masters, Unknown):
             log.debug("the control plane's nodes: %s", masters.reason)
             return
@@ -484,6 +525,13 @@ class Agent:
                 self._store.write_state(MASTERS_STATE, as_state(masters.value))
             except CheckpointerError as error:
                 log.warning("%s", error)
+
+    def _api_port(self) -> int:
+        try:
+            server = read_kubeconfig(self._config.kubeconfig).server
+            return urlsplit(server).port or 443
+        except (CheckpointerError, ValueError):
+            return 6443
 
     def _now(self) -> Moment:
         return read_clocks(self._boot_id)

@@ -66,6 +66,14 @@ class SnapshotConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOverConfig:
+    """How copies give way to their parents."""
+
+    lease_namespace: str = ""
+    """Where the Lease lies by which masters take turns; empty: by time slots."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """What KUBERNETES_SERVICE_HOST and _PORT are in a copy; empty: the first endpoint."""
 
@@ -125,6 +133,7 @@ class Config:
     probe: ProbeConfig = ProbeConfig()
     timing: Rules = Rules()
     snapshot: SnapshotConfig = SnapshotConfig()
+    hand_over: HandOverConfig = HandOverConfig()
     service: ServiceConfig = ServiceConfig()
     log: LogConfig = LogConfig()
     http: HTTPConfig = HTTPConfig()
@@ -437,6 +446,11 @@ def _contradictions(config: Config) -> list[str]:
             problems.append(f"endpoints[{index}]: expected https://host:port")
     if config.service.port > 65535:
         problems.append(f"service.port: expected at most 65535, not {config.service.port}")
+    namespace = config.hand_over.lease_namespace
+    if not re.fullmatch(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?", namespace):
+        problems.append(
+            f"handOver.leaseNamespace: expected the name of a namespace, not {_shown(namespace)}"
+        )
     if not re.fullmatch(r"[0-9a-f-]{0,36}", config.pod_uid):
         problems.append(f"podUID: expected the UID of a pod, not {_shown(config.pod_uid)}")
     if not _is_runtime_endpoint(config.runtime_endpoint):

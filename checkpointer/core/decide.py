@@ -27,6 +27,7 @@ from checkpointer.core.itself import (
     remember_itself,
     taken_along,
 )
+from checkpointer.core.lease import Claim, turn_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import Occupancy, is_current, occupancies
@@ -51,7 +52,7 @@ from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import ContainerState
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.snapshots import due_snapshots
-from checkpointer.core.turns import has_others, wait_for_turn
+from checkpointer.core.turns import has_company, has_others, must_take_turns, wait_for_turn
 from checkpointer.core.workload import Workload
 
 _CLOSE_SECONDS = 600.0
@@ -146,7 +147,10 @@ def decide(
         builder.add_leave(leave(own, seen.manifests, {c.workload for c in checkpoints}))
     elif isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
         builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
-    return builder.plan(seen)
+    left = [replace(c, record=builder.records.get(c.workload, c.record)) for c in checkpoints]
+    amid = _amid_hand_overs(replace(situation, hand_over_left=0.0), left, {})
+    wants_turn = any(step.wants_turn for step in builder.steps.values())
+    return replace(builder.plan(seen), turn=turn_of(wants_turn, amid.hand_over_left))
 
 
 def _step(
@@ -324,9 +328,19 @@ def _situation(
         now.wall,
         now.monotonic,
         _stage_opens_in(seen, memory, rules, now.monotonic, own),
-        wait_for_turn(seen.masters, node_name, now.wall),
+        wait_for_turn(seen.masters, node_name, now.wall) if seen.claim is Claim.UNUSED else 0.0,
+        _turn_waits_for(seen, now.monotonic),
         has_others(seen.masters),
     )
+
+
+def _turn_waits_for(seen: Observation, now: float) -> str:
+    """Return what one of several masters has to know or have before it hands over stage 0."""
+    if not must_take_turns(seen.masters):
+        return ""
+    if not has_company(seen.others_answer, seen.contact, now):
+        return "another master's API server to answer"
+    return "its turn among the masters" if seen.claim is Claim.OPEN else ""
 
 
 def _amid_hand_overs(

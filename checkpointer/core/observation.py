@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.lease import Claim
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.turns import Masters
 from checkpointer.core.workload import Workload
@@ -81,6 +82,10 @@ class Observation:
     checkpoints: Fact[tuple[Checkpoint, ...]]
     masters: Fact[Masters] = Unknown("not read yet")
     """As the API last told them."""
+    others_answer: Fact[bool] | None = None
+    """Whether another master's API server answers; None when nobody has asked."""
+    claim: Claim = Claim.UNUSED
+    """What the masters' lease allows this node."""
     itself: Itself | None = None
     """None when the agent runs in no pod, or it cannot be told in which."""
     is_own_cluster: Fact[bool] = Known(True)

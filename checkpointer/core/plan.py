@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from checkpointer.core.checkpoint import OwnRecord, Record
+from checkpointer.core.lease import Turn
 from checkpointer.core.workload import Workload
 
 
@@ -165,3 +166,5 @@ class Plan:
     """Records that changed, to be written before the actions are applied."""
     standings: Mapping[Workload, Standing] = field(default_factory=dict)
     wake_in: float = 30.0
+    turn: Turn = Turn.NONE
+    """What is wanted of the other masters."""

@@ -31,6 +31,7 @@ from checkpointer.core.checkpoint import (
 )
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.lease import ASK_AGAIN_SECONDS
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
 from checkpointer.core.parent import with_parent
@@ -66,6 +67,8 @@ class _Wait:
     seconds: float = 0.0
     is_long: bool = True
     """Whether there is time to hear of its end; else it must be looked for closely."""
+    wants_turn: bool = False
+    """Whether nothing else stands against it, and it can be asked for now."""
 
 
 def release(
@@ -98,6 +101,7 @@ def release(
         return replace(step, is_patient=shares or _has_no_parent(pods, situation))
     waiting = replace(step.standing, waits_for=found.reason)
     wake_in = found.seconds or step.wake_in
+    step = replace(step, wants_turn=found.wants_turn)
     return replace(step, standing=waiting, wake_in=wake_in, is_patient=found.is_long)
 
 
@@ -166,13 +170,24 @@ def _moment(
     for sandbox in occupancy.parent_sandboxes:
         found = _way_for(checkpoint, manifest, sandbox, occupancy, before, track, situation)
         if isinstance(found, _Moment):
-            return found
+            return _in_turn(found, active, situation)
         waits += [found] if found else []
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
     is_refused = bool(wanted) and all(p.finished for p in wanted)
     if is_reachable and is_settled and is_refused and _is_made_anew(checkpoint, active, situation):
-        return _in_turn(active, situation) or _Moment("its parent was refused beside the copy")
+        return _in_turn(_Moment("its parent was refused beside the copy"), active, situation)
     return waits[0] if waits else None
+
+
+def _in_turn(moment: _Moment, active: Revision | None, situation: Situation) -> _Moment | _Wait:
+    """Return the moment, or what is missing for one of several masters to use it."""
+    if active is None or active.stage > 0:
+        return moment
+    if situation.turn_in > 0:
+        return _Wait("its turn among the masters", situation.turn_in)
+    if situation.turn_waits_for:
+        return _Wait(situation.turn_waits_for, ASK_AGAIN_SECONDS, False, wants_turn=True)
+    return moment
 
 
 def _way_for(
@@ -196,8 +211,8 @@ def _way_for(
         return _Wait(*against)
     if active is not None and active.stage == 0 and situation.hand_over_left > 0:
         return _Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
-    if (its_turn := _in_turn(active, situation)) is not None:
-        return its_turn
+    if active is not None and active.stage == 0 and situation.turn_in > 0:
+        return _Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
     if active is not None and active.has_init and not idle and not _have_app(mine, active):
         return _Wait("its parent's init containers", is_long=False)
     if not mine and all(c.state is ContainerState.CREATED for c in idle):
@@ -218,13 +233,6 @@ def _way_for(
         return _Wait("its parent, which runs beside it, to be Ready")
     has_lost = checkpoint.record.hand_over.failures % 2 == 1 or track.parent_crashes > 0
     return _in_backoff(sandbox, idle, has_lost, situation)
-
-
-def _in_turn(active: Revision | None, situation: Situation) -> _Wait | None:
-    """Return the wait for this node's turn; None when it may give way now."""
-    if active is None or active.stage > 0 or situation.turn_in <= 0:
-        return None
-    return _Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
 
 
 def _in_backoff(

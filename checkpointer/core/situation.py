@@ -28,6 +28,8 @@ class Situation:
     """Seconds until checkpoints of the later stage may be activated; 0 when they may."""
     turn_in: float = 0.0
     """Seconds until this node may begin to hand over stage 0: not two masters at once."""
+    turn_waits_for: str = ""
+    """What has to be asked for at the very moment before it may begin; empty when it may."""
     has_other_masters: bool = False
     """Whether other nodes are known to run the control plane, too."""
     hand_over_left: float = 0.0
@@ -47,3 +49,5 @@ class Step:
     """Whether an active copy needs no close look at the runtime: nothing is about to happen."""
     record: Record | None = None
     """What is to be kept on disk, where the decision changes it."""
+    wants_turn: bool = False
+    """Whether a release waits for nothing but its turn, and that can be asked for now."""

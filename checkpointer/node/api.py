@@ -1,4 +1,4 @@
-"""The API as one node may use it: a few GETs, a POST, a PATCH; the library's client does them.
+"""The API as one node may use it: single objects, over the library's transport.
 
 Objects stay the plain mappings that the API sends: typed models would double the agent's memory
 and drop the fields they do not know. Nothing imports this module before the first decision. No
@@ -76,6 +76,14 @@ class ApiClient:
         """Merge into the object at a path, lists by their keys; return it; ApiError otherwise."""
         response = self._request("PATCH", path, path, body, _STRATEGIC_MERGE)
         return _document(response, f"PATCH {path}")
+
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the object at a path; return it; ApiError otherwise."""
+        return _document(self._request("PUT", path, path, body), f"PUT {path}")
+
+    def delete(self, path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Delete the object at a path by these DeleteOptions; ApiError otherwise."""
+        return _document(self._request("DELETE", path, path, options), f"DELETE {path}")
 
     def find(
         self, path: str, on_refusal: Callable[[str], None] | None = None

@@ -10,8 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.turns import Masters
+from checkpointer.node.probe import NOT_TRUSTED
+
+Ask = Callable[[str], ProbeResult]
+"""Probes an API server at `https://host:port`."""
 
 Find = Callable[[str], Fact[Mapping[str, Any] | None]]
 
@@ -20,16 +25,23 @@ LABELLED = f"{NODES}?labelSelector=node-role.kubernetes.io%2Fcontrol-plane"
 ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
 
 
-def read_masters(find: Find, node_name: str) -> Fact[Masters]:
-    """Ask the API; `find` returns an object by its path, or None when there is none."""
+def read_masters(find: Find, node_name: str, port: int = 6443) -> Fact[Masters]:
+    """Ask the API; `find` returns an object by its path, or None when there is none.
+
+    `port` is the API servers', where only their nodes are told.
+    """
     nodes = find(LABELLED)
     if isinstance(nodes, Known) and nodes.value and nodes.value.get("items"):
-        names = tuple(sorted(node["metadata"]["name"] for node in nodes.value["items"]))
-        return Known(Masters(names, node_name))
+        items = sorted(nodes.value["items"], key=lambda node: str(node["metadata"]["name"]))
+        names = tuple(str(node["metadata"]["name"]) for node in items)
+        others = [node for node in items if node["metadata"]["name"] != node_name]
+        found = tuple(_endpoint(a, port) for node in others for a in _addresses_of(node)[:1])
+        return Known(Masters(names, node_name, found))
     endpoints = find(ENDPOINTS)
     if isinstance(endpoints, Unknown):
         return endpoints
-    addresses = _addresses(endpoints.value or {})
+    ports = _addresses(endpoints.value or {})
+    addresses = tuple(sorted(ports))
     if not addresses:
         return Unknown("the API tells neither its nodes nor its own addresses")
     if len(addresses) == 1:
@@ -37,14 +49,36 @@ def read_masters(find: Find, node_name: str) -> Fact[Masters]:
     node = find(f"{NODES}/{quote(node_name, safe='')}")
     if isinstance(node, Unknown):
         return node
-    status = (node.value or {}).get("status") or {}
-    own = {address.get("address") for address in status.get("addresses") or ()}
-    return Known(Masters(addresses, next((a for a in addresses if a in own), node_name)))
+    mine = set(_addresses_of(node.value or {}))
+    own = next((a for a in addresses if a in mine), node_name)
+    found = tuple(_endpoint(a, ports[a]) for a in addresses if a != own)
+    return Known(Masters(addresses, own, found))
+
+
+def others_answer(masters: Fact[Masters], ask: Ask) -> Fact[bool]:
+    """Probe the other masters' API servers until one answers that it is ready.
+
+    What refuses our credentials or shows a certificate that we cannot verify may be one or not.
+    """
+    if isinstance(masters, Unknown):
+        return masters
+    told: Fact[bool] = Known(False)
+    for endpoint in masters.value.endpoints:
+        result = ask(endpoint)
+        if result.outcome is ProbeOutcome.ANSWERED:
+            return Known(True)
+        if result.outcome is ProbeOutcome.DENIED or result.reason == NOT_TRUSTED:
+            told = Unknown(f"{endpoint}: {result.reason}")
+    return told if masters.value.endpoints else Unknown("the masters' addresses are not known")
 
 
 def as_state(masters: Masters) -> dict[str, Any]:
     """Return the form in which they are kept on disk, for a start without the API."""
-    return {"names": list(masters.names), "own": masters.own}
+    return {
+        "names": list(masters.names),
+        "own": masters.own,
+        "endpoints": list(masters.endpoints),
+    }
 
 
 def from_state(state: Mapping[str, Any]) -> Fact[Masters]:
@@ -52,14 +86,28 @@ def from_state(state: Mapping[str, Any]) -> Fact[Masters]:
     names, own = state.get("names"), state.get("own")
     if not isinstance(own, str) or not isinstance(names, list):
         return Unknown("the control plane's nodes have not been read yet")
-    return Known(Masters(tuple(str(name) for name in names), own))
+    endpoints = state.get("endpoints")
+    found = tuple(map(str, endpoints)) if isinstance(endpoints, list) else ()
+    return Known(Masters(tuple(str(name) for name in names), own, found))
 
 
-def _addresses(endpoints: Mapping[str, Any]) -> tuple[str, ...]:
-    found = {
-        str(address.get("ip"))
-        for subset in endpoints.get("subsets") or ()
-        for key in ("addresses", "notReadyAddresses")
-        for address in subset.get(key) or ()
-    }
-    return tuple(sorted(found))
+def _addresses(endpoints: Mapping[str, Any]) -> dict[str, int]:
+    """Return each API server's address and port."""
+    found = {}
+    for subset in endpoints.get("subsets") or ():
+        port = next((port.get("port") for port in subset.get("ports") or ()), None)
+        for key in ("addresses", "notReadyAddresses"):
+            for address in subset.get(key) or ():
+                found[str(address.get("ip"))] = port if isinstance(port, int) else 6443
+    return found
+
+
+def _addresses_of(node: Mapping[str, Any]) -> list[str]:
+    """Return a node's addresses, those first that other nodes reach it by."""
+    addresses = (node.get("status") or {}).get("addresses") or ()
+    ordered = sorted(addresses, key=lambda address: address.get("type") != "InternalIP")
+    return [str(address.get("address")) for address in ordered]
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"

@@ -101,10 +101,22 @@ class NodePods:
 
     def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Create an object through the API. Raises ApiError, with the status of an answer."""
+        return self._reached(f"POST {path}").post(path, body)
+
+    def get(self, path: str) -> Mapping[str, Any]:
+        """Return the API object at a path. Raises ApiError, with the status of an answer."""
+        return self._reached(f"GET {path}").get(path)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Replace the API object at a path. Raises ApiError, with the status of an answer."""
+        return self._reached(f"PUT {path}").put(path, body)
+
+    def _reached(self, what: str) -> ApiClient:
+        """Return the client while the pods are known: else each request waits for its timeout."""
         api, pods = self._client, self._fact
         if api is None or isinstance(pods, Unknown):
-            raise ApiError(f"POST {path}: the API is not reached")
-        return api.post(path, body)
+            raise ApiError(f"{what}: the API is not reached")
+        return api
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Merge into an object through the API. Raises ApiError, with the status of an answer."""

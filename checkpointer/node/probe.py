@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 GIVE_UP_SECONDS = 30.0
 """How long one probe is waited for, round after round, before another one is sent after it."""
 
+NOT_TRUSTED = "certificate not trusted"
+
 _NO_ANSWER = ProbeResult(ProbeOutcome.FAILED, "timeout")
 
 
@@ -163,6 +165,13 @@ class Prober:
         """Probe now: something hints that contact has changed."""
         self._kicked.set()
 
+    def ask(self, endpoint: str, timeout_seconds: float) -> ProbeResult:
+        """Probe some other endpoint once, as this identity; the contact is not touched."""
+        try:
+            return probe_endpoint(endpoint, self._read_identity(), timeout_seconds)
+        except CheckpointerError as error:
+            return ProbeResult(ProbeOutcome.DENIED, str(error))
+
     def close(self) -> None:
         """End the probing; a probe that is under way is not waited for."""
         self._stopping = True
@@ -278,8 +287,8 @@ def _reason(error: BaseException) -> str:
     """Return in two words what failed: library messages change and carry object ids."""
     text = repr(error)
     for sign, reason in (
-        ("CERTIFICATE_VERIFY_FAILED", "certificate not trusted"),
-        ("CertificateError", "certificate not trusted"),
+        ("CERTIFICATE_VERIFY_FAILED", NOT_TRUSTED),
+        ("CertificateError", NOT_TRUSTED),
         ("NameResolutionError", "name not resolved"),
         ("Connection refused", "connection refused"),
         ("Connection reset", "connection reset"),

@@ -11,11 +11,22 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from tests.simulation.schedules.world import World, describe, schedule_of, shrink
+from tests.simulation.schedules.world import (
+    Schedule,
+    World,
+    describe,
+    masters_cut,
+    schedule_of,
+    shrink,
+)
+
+DRAWS: dict[str, Callable[[int], Schedule]] = {"all": schedule_of, "masters": masters_cut}
+"""What a seed may stand for."""
 
 
 @contextmanager
@@ -29,7 +40,9 @@ def fast_folder() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def run_seeds(seeds: range) -> tuple[int, float, float, list[tuple[int, str]], Counter[str]]:
+def run_seeds(
+    seeds: range, draw: str = "all"
+) -> tuple[int, float, float, list[tuple[int, str]], Counter[str]]:
     """Run these seeds; return steps, processor and virtual seconds, failures, events by name."""
     logging.disable(logging.CRITICAL)
     began, steps, virtual = time.process_time(), 0, 0.0
@@ -37,7 +50,7 @@ def run_seeds(seeds: range) -> tuple[int, float, float, list[tuple[int, str]], C
     events: Counter[str] = Counter()
     with fast_folder() as folder:
         for seed in seeds:
-            schedule = schedule_of(seed)
+            schedule = DRAWS[draw](seed)
             outcome = World(schedule, folder).run()
             steps += outcome.steps
             virtual += outcome.virtual_seconds
@@ -47,10 +60,10 @@ def run_seeds(seeds: range) -> tuple[int, float, float, list[tuple[int, str]], C
     return steps, time.process_time() - began, virtual, failures, events
 
 
-def explain(seed: int) -> list[str]:
+def explain(seed: int, draw: str = "all") -> list[str]:
     """Return a failing seed's smallest schedule, and how to run it again."""
     with fast_folder() as folder:
-        schedule = schedule_of(seed)
+        schedule = DRAWS[draw](seed)
         broken = World(schedule, folder).run().broken
         if broken is None:
             return [f"seed {seed}: every promise holds"]
@@ -59,13 +72,15 @@ def explain(seed: int) -> list[str]:
             f"seed {seed}: {broken}",
             f"  cluster {small.layout.name}, of {len(schedule.events)} events these suffice:",
             *(f"  {line}" for line in describe(small.events, small.layout)),
-            f"  again: make simulate SEED={seed} SCHEDULES=1",
+            f"  again: make simulate SEED={seed} SCHEDULES=1"
+            + (f" SIMULATE_ARGS='--draw {draw}'" if draw != "all" else ""),
         ]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.schedules")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--draw", choices=sorted(DRAWS), default="all", help="of what schedules")
     parser.add_argument("--schedules", type=int, default=100_000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--explain", type=int, default=3, help="how many failures to shrink")
@@ -78,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     failures: list[tuple[int, str]] = []
     events: Counter[str] = Counter()
     with multiprocessing.Pool(options.jobs) as pool:
-        for result in pool.imap_unordered(run_seeds, chunks):
+        for result in pool.imap_unordered(partial(run_seeds, draw=options.draw), chunks):
             steps, processor, virtual = (
                 steps + result[0],
                 processor + result[1],
@@ -99,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     for promise, count in Counter(text.partition(":")[0] for _, text in failures).items():
         print(f"broken in {count} schedules: {promise}")
     for seed, _ in sorted(failures)[: options.explain]:
-        print("\n".join(explain(seed)))
+        print("\n".join(explain(seed, options.draw)))
     return 1
 
 

@@ -25,6 +25,7 @@ from checkpointer.core.contact import (
     Contact,
     ContactRules,
     ContactState,
+    ProbeOutcome,
     ProbeResult,
     after_probe,
     initial_contact,
@@ -35,7 +36,7 @@ from checkpointer.core.moment import Moment
 from checkpointer.core.plan import Plan
 from checkpointer.core.turns import Masters
 from checkpointer.core.workload import identifying_labels, template_of, workload_of
-from checkpointer.errors import CheckpointerError
+from checkpointer.errors import ApiError, CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.manifests import ManifestFolder
@@ -43,6 +44,7 @@ from checkpointer.node.masters import as_state
 from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.settings import selection
 from checkpointer.store.revisions import NewRevision, Store
+from tests.simulation.schedules.cluster import StoredLease
 from tests.simulation.schedules.disk import AgentKilledError, NodeDisk
 
 if TYPE_CHECKING:
@@ -69,6 +71,13 @@ class Prober:
         if not self._is_asking and not self._is_closed:
             self._round += 1
             self._node.timeline.after(0.0, self._asker())
+
+    def ask(self, endpoint: str, timeout_seconds: float) -> ProbeResult:
+        """Probe another master's API server, which is called by its node's name."""
+        other = next(n for n in self._node.cluster.nodes if n.name == endpoint)
+        answers = self._node.has_network and other.has_network and other.serves_api()
+        outcome = ProbeOutcome.ANSWERED if answers else ProbeOutcome.FAILED
+        return ProbeResult(outcome, outcome.value)
 
     def close(self) -> None:
         self._is_closed = True
@@ -116,6 +125,21 @@ class Pods:
         if path != "/api/v1/namespaces/kube-system":
             return Unknown("not simulated")
         return Known({"metadata": {"uid": self._node.cluster_uid()}})
+
+    def get(self, path: str) -> Mapping[str, Any]:
+        """Return the masters' lease; nothing else can be read."""
+        return self._etcd().read()
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._etcd().create(body)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._etcd().update(body)
+
+    def _etcd(self) -> StoredLease:
+        if not self._node.can_use_api() or not isinstance(self.pods, Known):
+            raise ApiError("the API does not answer")
+        return self._node.cluster.lease
 
     def start(self) -> None:
         self._is_started = True
@@ -273,6 +297,7 @@ class VirtualAgent(Agent):
         reader = PodReader(selection(config.selection), node.kubelet)
         self._observer = Observer(reader, node.kubelet, self._folder, self._store)
         self._applier = Applier(self._store, self._folder, node.name)
+        self._lease = self._make_lease()
         self._cluster = ClusterPin(config.kubeconfig, self._pods, self._store)
         self._runtime = node.runtime
         self._observer.runtime = self._applier.runtime = node.runtime
@@ -325,7 +350,8 @@ class VirtualAgent(Agent):
         if contact is ContactState.REACHABLE:
             cluster = self._node.cluster
             names = tuple(node.name for node in cluster.nodes) if cluster.is_self_hosted else ()
-            self._masters = Known(Masters(names, self._node.name))
+            others = tuple(name for name in names if name != self._node.name)
+            self._masters = Known(Masters(names, self._node.name, others))
             with suppress(CheckpointerError):
                 self._store.write_state(MASTERS_STATE, as_state(self._masters.value))
 

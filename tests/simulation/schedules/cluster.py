@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from checkpointer.errors import ApiError
 from tests.simulation.schedules.timeline import Timeline
 from tests.simulation.schedules.workloads import NAMESPACE, Kind
 
@@ -80,6 +81,39 @@ class ApiPod:
 
 
 @dataclass
+class StoredLease:
+    """The one lease that masters take turns by, as etcd keeps it."""
+
+    body: dict[str, Any] | None = None
+    writes: int = 0
+
+    @property
+    def holder(self) -> str:
+        return self.body["spec"].get("holderIdentity", "") if self.body else ""
+
+    def read(self) -> dict[str, Any]:
+        if self.body is None:
+            raise ApiError("there is none", 404, says_not_found=True)
+        return self.body
+
+    def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        if self.body is not None:
+            raise ApiError("there is one", 409)
+        return self._write(body)
+
+    def update(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        if body["metadata"]["resourceVersion"] != self.read()["metadata"]["resourceVersion"]:
+            raise ApiError("it was changed", 409)
+        return self._write(body)
+
+    def _write(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.writes += 1
+        metadata = {**body["metadata"], "resourceVersion": str(self.writes)}
+        self.body = {**body, "metadata": metadata}
+        return self.body
+
+
+@dataclass
 class Cluster:
     """The truth about what is wanted where, and what the API says of it."""
 
@@ -98,6 +132,7 @@ class Cluster:
     is_up: bool = True
     """Whether the API serves, where it runs elsewhere."""
     identity: str = "cluster-1"
+    lease: StoredLease = field(default_factory=StoredLease)
     on_change: list[Callable[[], None]] = field(default_factory=list)
     _made: int = 0
     _is_poked: bool = False

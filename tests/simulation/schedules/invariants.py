@@ -115,6 +115,8 @@ class Invariants:
         serves = any(node.serves_api() for node in self._world.nodes)
         if not serves and self._api_served and self._world.cluster.is_self_hosted:
             self.api_gaps.append((now, now))
+            if self._world.schedule.stays_back and len(self.api_gaps) > 1:
+                raise BrokenError("the API stays once it is back", f"away again at {now:.2f} s")
         elif not serves and self.api_gaps:
             self.api_gaps[-1] = (self.api_gaps[-1][0], now)
         self._api_served = serves

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+from checkpointer.config import HandOverConfig
 from tests.simulation.schedules.cluster import Cluster
 from tests.simulation.schedules.events import Event, draw, happen
 from tests.simulation.schedules.invariants import BrokenError, Invariants
@@ -51,6 +52,10 @@ class Schedule:
     tells_events: bool
     ends_dark: bool
     """Whether the API is away at the end: elsewhere, for self-hosted it is as it comes."""
+    has_lease: bool = False
+    """Whether masters take turns by a lease, or else by time slots."""
+    stays_back: bool = False
+    """Whether nothing happens after which the API may go a second time."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,18 @@ def schedule_of(seed: int) -> Schedule:
     layout = random.choices(LAYOUTS, _WEIGHTS)[0]
     length = random.choice(LENGTHS)
     events = draw(random, length, layout.nodes, len(layout.kinds))
-    return Schedule(seed, layout, events, length, random.random() < 0.9, random.random() < 0.3)
+    tells_events, ends_dark = random.random() < 0.9, random.random() < 0.3
+    has_lease = random.random() < 0.5
+    return Schedule(seed, layout, events, length, tells_events, ends_dark, has_lease)
+
+
+def masters_cut(seed: int) -> Schedule:
+    """Return a schedule of three masters that lose their power together, and of nothing else."""
+    masters = next(layout for layout in LAYOUTS if layout.name == "masters")
+    random = Random(seed)
+    cut = Event(round(random.uniform(0.0, 60.0), 2), "power cut everywhere")
+    tells_events, has_lease = random.random() < 0.9, random.random() < 0.5
+    return Schedule(seed, masters, (cut,), 90.0, tells_events, False, has_lease, stays_back=True)
 
 
 class World:
@@ -81,7 +97,11 @@ class World:
         self.cluster = Cluster(self.timeline, random, layout.kinds, layout.is_self_hosted)
         for index in range(layout.nodes):
             name = f"node-{index + 1}"
-            Node(name, self.cluster, self.timeline, random, folder / name, schedule.tells_events)
+            node = Node(
+                name, self.cluster, self.timeline, random, folder / name, schedule.tells_events
+            )
+            if schedule.has_lease:
+                node.config = replace(node.config, hand_over=HandOverConfig("kube-system"))
         self.invariants = Invariants(self)
 
     @property

@@ -220,3 +220,30 @@ def test_environment_proxy_is_not_used(
     client = ApiClient(kubeconfig)
     assert client.find(NODE) == Known(None)
     client.close()
+
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+
+
+def test_an_object_is_replaced_only_as_it_was_read(api: ApiServer, client: ApiClient) -> None:
+    """Whoever else has changed it meanwhile is not overwritten."""
+    api.cluster.create("leases", {"metadata": {"name": "node-1", "namespace": "kube-node-lease"}})
+    path = f"{LEASES}/node-1"
+    stored = client.get(path)
+    changed = client.put(path, {**stored, "spec": {"holderIdentity": "node-1"}})
+    assert client.get(path) == changed
+    with pytest.raises(ApiError) as caught:
+        client.put(path, stored)
+    assert caught.value.status == 409
+
+
+def test_a_pod_is_deleted_only_while_it_is_the_one_that_was_meant(
+    api: ApiServer, client: ApiClient, kit: Any
+) -> None:
+    """Its successor of the same name has another UID."""
+    created = api.cluster.create("pods", kit.pod_object("a"))
+    with pytest.raises(ApiError) as caught:
+        client.delete(POD, {"preconditions": {"uid": "another"}})
+    assert caught.value.status == 409
+    client.delete(POD, {"preconditions": {"uid": created["metadata"]["uid"]}})
+    assert "deletionTimestamp" in client.get(POD)["metadata"]

@@ -12,6 +12,7 @@ from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Record, Rev
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.decide import decide
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.lease import Claim
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Itself, KubeletRun, Observation, Pod
 from checkpointer.core.occupancy import SOURCE_ANNOTATION, WORKLOAD_LABEL
@@ -214,6 +215,8 @@ class Node:
         default_factory=lambda: Known((checkpoint(),))
     )
     masters: Fact[Masters] = ALONE
+    others_answer: Fact[bool] | None = Known(True)
+    claim: Claim = Claim.UNUSED
     memory: Memory = Memory(contact_kubelet=SAME_KUBELET.identity, last_removal=0.0)
     rules: Rules = RULES
     failed_snapshots: frozenset[str] = frozenset()
@@ -237,6 +240,8 @@ class Node:
             self.manifests,
             self.checkpoints,
             masters=self.masters,
+            others_answer=self.others_answer,
+            claim=self.claim,
             itself=self.itself,
             has_untold_pods=self.has_untold_pods,
         )

@@ -6,8 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpointer.core.facts import Known, Unknown
-from checkpointer.core.turns import OPEN_SECONDS, SLOT_SECONDS, Masters, wait_for_turn
+from checkpointer.core.contact import Contact
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.lease import Turn
+from checkpointer.core.plan import Release
+from checkpointer.core.runtime import Runtime
+from checkpointer.core.turns import (
+    ALONE_SECONDS,
+    OPEN_SECONDS,
+    SETTLED_SECONDS,
+    SLOT_SECONDS,
+    Masters,
+    has_company,
+    wait_for_turn,
+)
+from tests.unit.core.builders import ACTIVE, API, COPY_RUNS, both, lost, parent_sandbox, reachable
 
 NAMES = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=5, unique=True)
 WALL = st.floats(1.6e9, 2.0e9)
@@ -53,3 +66,42 @@ def test_masters_that_are_not_known_spread_by_their_names(node: str) -> None:
 def test_what_is_no_master_never_waits() -> None:
     """An edge node's copy is nobody's API server."""
     assert all(wait(["a", "b"], "edge", 1.7e9 + second) == 0.0 for second in range(120))
+
+
+@pytest.mark.parametrize(
+    ("others", "contact", "expected"),
+    [
+        (Known(True), lost(100.0), True),
+        (Known(False), lost(100.0), False),
+        (Known(False), reachable(100.1), False),
+        (Known(False), reachable(100.0), True),
+        (Unknown("no addresses"), lost(100.0), False),
+        (Unknown("no addresses"), reachable(100.0 + ALONE_SECONDS - SETTLED_SECONDS + 0.1), False),
+        (Unknown("no addresses"), reachable(100.0 + ALONE_SECONDS - SETTLED_SECONDS), True),
+        (None, reachable(100.0), False),
+    ],
+)
+def test_an_api_server_is_not_taken_from_a_cluster_that_has_no_other(
+    others: Fact[bool] | None, contact: Contact, expected: bool
+) -> None:
+    """The other masters may still be booting; one that stays alone waits for some minutes."""
+    assert has_company(others, contact, 100.0 + ALONE_SECONDS) is expected
+
+
+def test_a_master_asks_for_the_others_when_its_moment_has_come() -> None:
+    """And then makes way at once; until one of them answers its copy serves."""
+    seen = ACTIVE.but(
+        runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(),)))),
+        masters=Known(Masters(("node-0", "node-1"), "node-1")),
+        others_answer=None,
+    )
+    plans = [seen.decide(1000.0 + second) for second in range(60)]
+    asking = [plan for plan in plans if plan.turn is Turn.WANTED]
+    assert len(asking) == OPEN_SECONDS
+    assert {plan.standings[API].waits_for for plan in asking} == {
+        "another master's API server to answer"
+    }
+    at = 1000.0 + plans.index(asking[0])
+    assert seen.but(others_answer=Known(False)).decide(at).actions == ()
+    (action,) = seen.but(others_answer=Known(True)).decide(at).actions
+    assert isinstance(action, Release)

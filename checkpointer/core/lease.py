@@ -1,0 +1,121 @@
+"""The Lease by which masters take turns where the identity may use one (coordination.k8s.io/v1).
+
+It is asked for only when a hand-over of stage 0 is due, taken before the copy goes, since the API
+server here goes with it, and given back when the hand-over is over. It lies in etcd: masters that
+each talk to an API server of their own see the same one. A holder that died holds it for as long
+as a hand-over may take. That is counted by each node's own clock from when it first saw the lease
+as it is, as client-go's leader election does: the clocks need not agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+LONGEST_SECONDS = 60.0
+"""A crashed holder blocks nobody for longer, whatever the lease says."""
+
+FRESH_SECONDS = 5.0
+"""How old a taken lease may be for a hand-over to begin on it: it must cover all of it."""
+
+ASK_AGAIN_SECONDS = 1.0
+"""How soon a lease that another master holds is looked at again."""
+
+FAILING_SECONDS = 60.0
+"""How long asking may fail until the time slots are used instead. Not at the first failure: an
+API server that has just started refuses what it allows a moment later."""
+
+FAILED_SECONDS = 600.0
+"""How long the time slots are used then, before the lease is tried again."""
+
+
+class Claim(Enum):
+    """What the lease allows this node now."""
+
+    UNUSED = "unused"
+    """There is none to be used: the time slots count."""
+    OPEN = "open"
+    """It must be taken before a hand-over of stage 0 may begin."""
+    OURS = "ours"
+    """It has just been taken: a hand-over may begin."""
+
+
+class Turn(Enum):
+    """What a decision wants of the other masters, and of the lease."""
+
+    NONE = "none"
+    """Nothing: one that is held can be given back."""
+    WANTED = "wanted"
+    """A hand-over of stage 0 is due and waits for nothing else."""
+    KEPT = "kept"
+    """A hand-over of stage 0 is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease as it was last seen."""
+
+    holder: str
+    """Name of a node; empty when it was given back."""
+    version: str
+    """Differs after every change."""
+    seconds: float
+    """For how long the holder has taken it."""
+    since: float
+    """When it was first seen like this, on this node's monotonic clock."""
+
+
+def seen(last: Lease | None, holder: str, version: str, seconds: float, now: float) -> Lease:
+    """Return the lease as it is now; unchanged, its time runs on from the first look."""
+    if last is not None and last.version == version:
+        return last
+    return Lease(holder, version, seconds, now)
+
+
+def may_take(lease: Lease | None, own: str, now: float) -> bool:
+    """Tell whether this node may take it; None stands for one that is still to be created."""
+    if lease is None or lease.holder in ("", own):
+        return True
+    return now - lease.since >= min(lease.seconds, LONGEST_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What became of asking for the lease; times are on the monotonic clock."""
+
+    lease: Lease | None = None
+    asked_at: float | None = None
+    taken_at: float | None = None
+    """When this node took it; None when it does not hold it."""
+    failing_since: float | None = None
+
+
+def is_due(asking: Asking, now: float) -> bool:
+    """Tell whether it is time to ask for the lease that a hand-over waits for."""
+    return asking.asked_at is None or now - asking.asked_at >= ASK_AGAIN_SECONDS
+
+
+def claim(asking: Asking, now: float) -> Claim:
+    """Return what this node may do by the lease as far as it knows."""
+    if asking.failing_since is not None:
+        failing = now - asking.failing_since
+        if FAILING_SECONDS <= failing < FAILING_SECONDS + FAILED_SECONDS:
+            return Claim.UNUSED
+    if asking.taken_at is not None and now - asking.taken_at < FRESH_SECONDS:
+        return Claim.OURS
+    return Claim.OPEN
+
+
+def failed(asking: Asking, now: float) -> Asking:
+    """Return it after another failure to ask; one after the time slots' time begins anew."""
+    since = asking.failing_since
+    if since is None or now - since >= FAILING_SECONDS + FAILED_SECONDS:
+        since = now
+    return replace(asking, failing_since=since)
+
+
+def turn_of(is_wanted: bool, hand_over_left: float) -> Turn:
+    """Return what a decision wants; `hand_over_left` is of the stage-0 hand-over under way."""
+    if hand_over_left > 0:
+        return Turn.KEPT
+    return Turn.WANTED if is_wanted else Turn.NONE
