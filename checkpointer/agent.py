@@ -152,6 +152,8 @@ class Agent:
         )
         """For whoever asks about the agent, from any thread."""
         self.verdicts = self.reporter.verdicts
+        self._applier.delete_pod = self._pods.delete_pod
+        self._rules = replace(config.timing, replace_parents=config.hand_over.replace_parent)
         self._applier.on_done = self.reporter.recorder.done
         self._applier.on_failed = self.reporter.recorder.failed
         self._prober.on_result = self.reporter.tally.probed
@@ -266,10 +268,10 @@ class Agent:
         before = self._memory.kubelet_seen
         asked = self.reporter.requests.newest
         memory = self._memory if asked is None else replace(self._memory, attempts={})
-        plan = decide(seen, memory, self._config.timing, failed, now, self._node_name)
+        plan = decide(seen, memory, self._rules, failed, now, self._node_name)
         if plan.turn is Turn.WANTED and not self._dry_run:
             seen = self._ask_for_turn(seen, now)
-            plan = decide(seen, memory, self._config.timing, failed, now, self._node_name)
+            plan = decide(seen, memory, self._rules, failed, now, self._node_name)
         self._tell(plan, seen)
         self._tell_problems(seen, was_asked)
         self.reporter.recorder.begin(seen, now)

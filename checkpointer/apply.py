@@ -25,6 +25,7 @@ from checkpointer.core.plan import (
     Plan,
     Release,
     Remove,
+    ReplaceParent,
     Snapshot,
 )
 from checkpointer.core.workload import Workload
@@ -82,6 +83,8 @@ class Applier:
         self._is_runtime_silent = False
         """Whether the runtime let a stop time out: it is asked to stop no more in this cycle, which
         would take as long again for each container."""
+        self.delete_pod: Callable[[str, str, str], None] = _cannot_delete
+        """Deletes a pod by namespace, name and UID through the API."""
         self.is_giving_way = False
         """Whether this instance is to end, so that the parked one may work."""
         self.has_left = False
@@ -166,6 +169,8 @@ class Applier:
         except Exception as error:  # one workload's fault must not keep the others down
             if isinstance(action, Snapshot):
                 self._snapshot_failed(action, error)
+            elif isinstance(action, ReplaceParent):
+                self._not_replaced(action, error)
             else:
                 self._failed(action, error, now)
             return False
@@ -203,6 +208,9 @@ class Applier:
                 self._kill(kill)
             case Kill(_, kill):
                 self._kill(kill)
+            case ReplaceParent(workload, name, uid, reason):
+                self.delete_pod(workload.namespace, name, uid)
+                log.info("deleted pod %s of %s: %s", name, workload, reason)
             case Remove(workload, reason):
                 self._store.remove(workload)
                 log.info("removed %s: %s", workload, reason)
@@ -263,6 +271,12 @@ class Applier:
         if failures:
             raise failures[0]
 
+    def _not_replaced(self, action: ReplaceParent, error: Exception) -> None:
+        """Tell it; no second try is planned: the next start is waited for, as without it."""
+        message = f"pod {action.name} is not replaced: {_told(error)}"
+        log.warning("%s: %s", action.workload, message, exc_info=_unforeseen(error))
+        self.on_failed(action, message)
+
     def _snapshot(
         self, action: Snapshot, seen: Observation, pods: Fact[tuple[RawPod, ...]], now: Moment
     ) -> Revision | None:
@@ -295,6 +309,10 @@ class Applier:
             )
             self.on_failed(action, message)
         self.failed_snapshots[action.uid] = message
+
+
+def _cannot_delete(_namespace: str, _name: str, _uid: str) -> None:
+    raise CheckpointerError("the API cannot be written to")
 
 
 def _key(action: Action) -> _Key:

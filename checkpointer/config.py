@@ -71,6 +71,8 @@ class HandOverConfig:
 
     lease_namespace: str = ""
     """Where the Lease lies by which masters take turns; empty: by time slots."""
+    replace_parent: bool = False
+    """Whether a parent deep in its backoff is deleted, for its DaemonSet to make it anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ _CHOICES = {
     "log.format": ("text", "json"),
     "snapshot.requests": ("keep", "none"),
 }
-_NOT_SETTABLE = {"contact.jitter"}
+_NOT_SETTABLE = {"contact.jitter", "timing.replaceParents"}
 _LONGEST_DURATION_SECONDS = 365 * 24 * 3600.0
 _SOCKET_PATH_BYTES = 107
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")

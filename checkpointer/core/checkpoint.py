@@ -60,6 +60,16 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """The last parent that was deleted, so that its controller made it anew."""
+
+    uid: str = ""
+    boot_id: str = ""
+    at: float = 0.0
+    """Seconds since that boot."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What must survive a restart of the agent, per workload; changes only when it must."""
 
@@ -75,6 +85,7 @@ class Record:
     """Revisions whose parent stayed Ready for long, newest first: the first is the last known
     good."""
     hand_over: HandOver = HandOver()
+    replaced: Replaced = Replaced()
 
 
 @dataclass(frozen=True, slots=True)

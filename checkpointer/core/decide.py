@@ -41,6 +41,7 @@ from checkpointer.core.plan import (
     Plan,
     Release,
     Remove,
+    ReplaceParent,
     Snapshot,
     Standing,
     Track,
@@ -522,7 +523,7 @@ def _believed(pods: tuple[Pod, ...], seen: Observation, now: Moment) -> tuple[Po
 
 def _ordered(actions: list[Action]) -> tuple[Action, ...]:
     """Put what restores contact first and what can wait last."""
-    order = (Release, Kill, Activate, Snapshot, Remove, GiveWay, Leave)
+    order = (Release, Kill, Activate, ReplaceParent, Snapshot, Remove, GiveWay, Leave)
     return tuple(sorted(actions, key=lambda action: order.index(type(action))))
 
 
@@ -579,6 +580,8 @@ def _phrase(action: Action) -> str:
             return f"release {workload}: {reason}"
         case Kill(workload):
             return f"end the released copy of {workload}"
+        case ReplaceParent(workload, _, _, reason):
+            return f"replace the parent of {workload}: {reason}"
         case Remove(workload, reason):
             return f"remove {workload}: {reason}"
         case GiveWay(_, reason):

@@ -56,6 +56,16 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceParent:
+    """Delete this pod in the API, if it still is that one, for its controller to make it anew."""
+
+    workload: Workload
+    name: str
+    uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """Remove a checkpoint that nothing wants any more from the store."""
 
@@ -80,7 +90,7 @@ class Leave:
     reason: str
 
 
-Action = Snapshot | Activate | Release | Kill | Remove | GiveWay | Leave
+Action = Snapshot | Activate | Release | Kill | ReplaceParent | Remove | GiveWay | Leave
 
 
 @dataclass(frozen=True, slots=True)

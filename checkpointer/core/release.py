@@ -36,6 +36,7 @@ from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
 from checkpointer.core.parent import with_parent
 from checkpointer.core.plan import Activate, Release, Standing, Track
+from checkpointer.core.replacement import with_replacement
 from checkpointer.core.runtime import Container, ContainerState, Sandbox
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.workload import template_of
@@ -67,6 +68,8 @@ class _Wait:
     seconds: float = 0.0
     is_long: bool = True
     """Whether there is time to hear of its end; else it must be looked for closely."""
+    start: tuple[str, float] | None = None
+    """UID of a parent in its backoff, and in how many seconds the kubelet starts it again."""
     wants_turn: bool = False
     """Whether nothing else stands against it, and it can be asked for now."""
 
@@ -101,6 +104,7 @@ def release(
         return replace(step, is_patient=shares or _has_no_parent(pods, situation))
     waiting = replace(step.standing, waits_for=found.reason)
     wake_in = found.seconds or step.wake_in
+    step = with_replacement(step, checkpoint, pods, found.start, situation)
     step = replace(step, wants_turn=found.wants_turn)
     return replace(step, standing=waiting, wake_in=wake_in, is_patient=found.is_long)
 
@@ -249,7 +253,8 @@ def _in_backoff(
     if has_lost and due_in <= AHEAD_SECONDS:
         return _Moment("its parent is due to start and needs the ports", sandbox)
     watch = situation.rules.backoff_watch_seconds
-    return _Wait("its parent to be started again by the kubelet", watch)
+    start = (sandbox.uid, due_in)
+    return _Wait("its parent to be started again by the kubelet", watch, start=start)
 
 
 def _is_made_anew(checkpoint: Checkpoint, active: Revision | None, situation: Situation) -> bool:

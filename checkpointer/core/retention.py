@@ -15,6 +15,7 @@ from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Track
+from checkpointer.core.replacement import is_awaited
 from checkpointer.core.situation import Situation
 
 RECORD_STEP_SECONDS = 30.0
@@ -34,7 +35,8 @@ def with_absence(
         return track
     if situation.contact.state is not ContactState.REACHABLE:
         return track
-    if any(p.is_parent and not p.finished for p in own_pods.value):
+    is_here = any(p.is_parent and not p.finished for p in own_pods.value)
+    if is_here or is_awaited(record):
         return replace(track, absent_seconds=0.0)
     if not all_pods.value:
         return track

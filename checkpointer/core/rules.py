@@ -46,3 +46,5 @@ class Rules:
     backoff_watch_seconds: float = 0.2
     """The same while the parent sits in its backoff: its next start is the moment to make way,
     and a program takes longer than this from its start to its port."""
+    replace_parents: bool = False
+    """Whether a parent deep in its backoff may be deleted, for its controller to make it anew."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import ApiError, CheckpointerError
@@ -42,7 +43,7 @@ STEADY_SECONDS = 10.0
 
 _PODS = "/api/v1/pods"
 _UNUSED = ("managedFields",)
-_FORBIDDEN = 403
+_FORBIDDEN, _CONFLICT = 403, 409
 
 
 class PodsError(CheckpointerError):
@@ -110,6 +111,16 @@ class NodePods:
     def put(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Replace the API object at a path. Raises ApiError, with the status of an answer."""
         return self._reached(f"PUT {path}").put(path, body)
+
+    def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Delete a pod if it still is that one, with its own grace. Raises ApiError."""
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        try:
+            self._reached(f"DELETE {path}").delete(path, options)
+        except ApiError as error:
+            if not error.says_not_found and error.status != _CONFLICT:
+                raise
 
     def _reached(self, what: str) -> ApiClient:
         """Return the client while the pods are known: else each request waits for its timeout."""

@@ -17,7 +17,7 @@ from checkpointer.core.hand_over import is_under_way
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import is_current
-from checkpointer.core.plan import Action, Activate, Release, Remove, Snapshot
+from checkpointer.core.plan import Action, Activate, Release, Remove, ReplaceParent, Snapshot
 from checkpointer.core.workload import Workload
 from checkpointer.report.hand_overs import refusal
 from checkpointer.report.happenings import Happening, Kind
@@ -87,6 +87,8 @@ class Recorder:
                 active = self._active(workload)
                 self._add(Kind.RELEASED, workload, reason, self._revision(workload, active))
                 self._released[workload] = _Released(self._now, self._is_ready(workload))
+            case ReplaceParent(workload, _, _, reason):
+                self._add(Kind.REPLACED, workload, reason)
             case Remove(workload, reason):
                 self._released.pop(workload, None)
                 self._add(Kind.REMOVED, workload, reason)

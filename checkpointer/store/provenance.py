@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar
 
-from checkpointer.core.checkpoint import HandOver, Record, Revision
+from checkpointer.core.checkpoint import HandOver, Record, Replaced, Revision
 from checkpointer.core.hold import ACTIVE, RELEASED, Hold
 from checkpointer.core.workload import Workload
 from checkpointer.store.errors import StoreError
@@ -22,7 +22,7 @@ FORMAT = 1
 JSON_LIMIT = 16 << 20
 """Bytes of a JSON file of ours; the kubelet takes manifests of less than 10 MiB."""
 
-V = TypeVar("V", Revision, Record, HandOver, Hold, Workload)
+V = TypeVar("V", Revision, Record, HandOver, Replaced, Hold, Workload)
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
@@ -169,6 +169,13 @@ def _hand_over(value: object) -> HandOver:
         raise TypeError from None
 
 
+def _replaced(value: object) -> Replaced:
+    try:
+        return _typed(Replaced, value, "")
+    except StoreError:
+        raise TypeError from None
+
+
 _READERS: dict[str, Callable[[object], Any]] = {
     "str": _text,
     "bool": _flag,
@@ -178,5 +185,6 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "tuple[int, ...]": _tuple_of(_whole),
     "tuple[tuple[str, str], ...]": _tuple_of(_pair),
     "HandOver": _hand_over,
+    "Replaced": _replaced,
 }
 """By annotation; a test sees to it that every field's is here."""

@@ -136,6 +136,12 @@ class Pods:
     def put(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._etcd().update(body)
 
+    def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        if not self._node.can_use_api():
+            raise ApiError("the API does not answer")
+        if (pod := self._node.cluster.pods.get(uid)) is not None:
+            self._node.cluster.delete(pod)
+
     def _etcd(self) -> StoredLease:
         if not self._node.can_use_api() or not isinstance(self.pods, Known):
             raise ApiError("the API does not answer")
@@ -297,6 +303,7 @@ class VirtualAgent(Agent):
         reader = PodReader(selection(config.selection), node.kubelet)
         self._observer = Observer(reader, node.kubelet, self._folder, self._store)
         self._applier = Applier(self._store, self._folder, node.name)
+        self._applier.delete_pod = self._pods.delete_pod
         self._lease = self._make_lease()
         self._cluster = ClusterPin(config.kubeconfig, self._pods, self._store)
         self._runtime = node.runtime

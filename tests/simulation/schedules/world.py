@@ -54,6 +54,8 @@ class Schedule:
     """Whether the API is away at the end: elsewhere, for self-hosted it is as it comes."""
     has_lease: bool = False
     """Whether masters take turns by a lease, or else by time slots."""
+    replaces: bool = False
+    """Whether parents deep in their backoff may be deleted, to be made anew."""
     stays_back: bool = False
     """Whether nothing happens after which the API may go a second time."""
 
@@ -74,8 +76,8 @@ def schedule_of(seed: int) -> Schedule:
     length = random.choice(LENGTHS)
     events = draw(random, length, layout.nodes, len(layout.kinds))
     tells_events, ends_dark = random.random() < 0.9, random.random() < 0.3
-    has_lease = random.random() < 0.5
-    return Schedule(seed, layout, events, length, tells_events, ends_dark, has_lease)
+    options = random.random() < 0.5, random.random() < 0.5
+    return Schedule(seed, layout, events, length, tells_events, ends_dark, *options)
 
 
 def masters_cut(seed: int) -> Schedule:
@@ -83,8 +85,9 @@ def masters_cut(seed: int) -> Schedule:
     masters = next(layout for layout in LAYOUTS if layout.name == "masters")
     random = Random(seed)
     cut = Event(round(random.uniform(0.0, 60.0), 2), "power cut everywhere")
-    tells_events, has_lease = random.random() < 0.9, random.random() < 0.5
-    return Schedule(seed, masters, (cut,), 90.0, tells_events, False, has_lease, stays_back=True)
+    tells_events = random.random() < 0.9
+    options = random.random() < 0.5, random.random() < 0.5
+    return Schedule(seed, masters, (cut,), 90.0, tells_events, False, *options, stays_back=True)
 
 
 class World:
@@ -100,8 +103,9 @@ class World:
             node = Node(
                 name, self.cluster, self.timeline, random, folder / name, schedule.tells_events
             )
-            if schedule.has_lease:
-                node.config = replace(node.config, hand_over=HandOverConfig("kube-system"))
+            namespace = "kube-system" if schedule.has_lease else ""
+            options = HandOverConfig(namespace, schedule.replaces)
+            node.config = replace(node.config, hand_over=options)
         self.invariants = Invariants(self)
 
     @property

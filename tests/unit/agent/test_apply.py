@@ -16,9 +16,19 @@ from checkpointer.core.contact import initial_contact
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
-from checkpointer.core.plan import Action, Activate, Kill, Memory, Plan, Release, Remove, Snapshot
+from checkpointer.core.plan import (
+    Action,
+    Activate,
+    Kill,
+    Memory,
+    Plan,
+    Release,
+    Remove,
+    ReplaceParent,
+    Snapshot,
+)
 from checkpointer.core.workload import Workload
-from checkpointer.errors import CheckpointerError, NotCheckpointableError
+from checkpointer.errors import ApiError, CheckpointerError, NotCheckpointableError
 from checkpointer.manifest.render import mark_of
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.node.cri_connection import RuntimeSilentError
@@ -423,3 +433,31 @@ def test_snapshot_of_a_parent_that_has_just_gone_is_none(bench: Bench) -> None:
     """Between the plan and its execution a pod may go."""
     bench.applier.snapshooter = FakeSnapshooter()  # type: ignore[assignment]
     assert bench.apply(Snapshot(A, "uid-a"), pods=Known(()))
+
+
+REPLACE = ReplaceParent(A, "a-x7k2p", "uid-a", "its next start is far away")
+
+
+def test_a_parent_is_deleted_by_its_uid(bench: Bench) -> None:
+    """So that a successor of the same name is left alone."""
+    deleted: list[tuple[str, str, str]] = []
+    bench.applier.delete_pod = lambda *pod: deleted.append(pod)
+    assert bench.apply(REPLACE)
+    assert deleted == [(A.namespace, "a-x7k2p", "uid-a")]
+
+
+def test_a_parent_that_may_not_be_deleted_is_left_to_its_backoff(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said once, and nothing is held back for it."""
+
+    def refuse(*_: str) -> None:
+        raise ApiError("DELETE /api/v1/...: HTTP 403", 403)
+
+    failed: list[str] = []
+    bench.applier.on_failed = lambda _, message: failed.append(message)
+    bench.applier.delete_pod = refuse
+    assert not bench.apply(REPLACE)
+    assert failed == ["pod a-x7k2p is not replaced: DELETE /api/v1/...: HTTP 403"]
+    assert told(caplog, logging.WARNING) == [f"{A}: {failed[0]}"]
+    assert not bench.applier.has_failed

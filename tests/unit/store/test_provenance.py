@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpointer.core.checkpoint import HandOver, Record, Revision
+from checkpointer.core.checkpoint import HandOver, Record, Replaced, Revision
 from checkpointer.core.hold import ACTIVE, RELEASED, Hold
 from checkpointer.core.workload import Workload
 from checkpointer.store.errors import StoreError
@@ -37,9 +37,10 @@ OF_TYPE = {
     "tuple[int, ...]": st.lists(WHOLE).map(tuple),
     "tuple[tuple[str, str], ...]": st.lists(st.tuples(TEXT, TEXT)).map(tuple),
 }
-OF_TYPE["HandOver"] = st.builds(
-    HandOver, **{field.name: OF_TYPE[field.type] for field in fields(HandOver)}
-)
+for part in (HandOver, Replaced):
+    OF_TYPE[part.__name__] = st.builds(
+        part, **{field.name: OF_TYPE[field.type] for field in fields(part)}
+    )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -51,7 +52,7 @@ def values(cls):
     return st.builds(cls, **{field.name: OF_TYPE[field.type] for field in fields(cls)})
 
 
-@pytest.mark.parametrize("cls", [Revision, Record, HandOver, Hold, Workload])
+@pytest.mark.parametrize("cls", [Revision, Record, HandOver, Replaced, Hold, Workload])
 def test_every_field_has_a_reader(cls):
     """A field that is added to what is stored can be read back."""
     assert {field.type for field in fields(cls)} <= set(_READERS)
