@@ -37,6 +37,7 @@ from tests.unit.core.builders import (
     pod,
     reachable,
     revision,
+    stamp,
 )
 
 OTHERS = Lease("node-2", "7", 60.0, since=100.0)
@@ -104,7 +105,7 @@ def test_a_lease_that_another_holds_is_looked_at_once_a_second() -> None:
 
 SEEN = ACTIVE.but(
     contact=reachable(NOW),
-    runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(),)))),
+    runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),)))),
     masters=Known(Masters(("node-0", "node-1"), "node-1")),
 )
 """Its parent's sandbox is up: the moment to make way."""

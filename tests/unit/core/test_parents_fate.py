@@ -28,6 +28,7 @@ from tests.unit.core.builders import (
     pod,
     reachable,
     revision,
+    stamp,
 )
 
 STEP = 10.0
@@ -125,7 +126,9 @@ ROWS = (
         released_after=300.0,
         removed_after=360.0,
         reason=UNWANTED,
+        stage=1,
     ),
+    Row("an API server was scaled to zero: its copy may be what says so", ()),
     Row(
         "the namespace is being deleted: its pods end first",
         (pod(ready=False, terminating=True),),
@@ -144,7 +147,9 @@ ROWS = (
         released_after=60.0,
         removed_after=300.0,
         reason="its parent was refused beside the copy",
+        stage=1,
     ),
+    Row("the same of the only API server: nobody could make it anew", (REFUSED,)),
     Row(
         "the kubelet refused the parent: OutOfcpu, for the copy's requests",
         (REFUSED,),
@@ -167,7 +172,7 @@ def node_of(row: Row) -> Node:
     made = revision(stage=row.stage, shares_ports=row.shares, host_network=not row.shares)
     runtime = COPY_RUNS
     if row.sandbox:
-        sandbox = parent_sandbox(row.sandbox)
+        sandbox = parent_sandbox(row.sandbox, created_at=stamp(NOW))
         containers = (container_of(sandbox),) if row.runs else ()
         runtime = both(COPY_RUNS, Runtime((sandbox,), containers))
     return ACTIVE.but(

@@ -20,7 +20,17 @@ from checkpointer.core.turns import (
     has_company,
     wait_for_turn,
 )
-from tests.unit.core.builders import ACTIVE, API, COPY_RUNS, both, lost, parent_sandbox, reachable
+from tests.unit.core.builders import (
+    ACTIVE,
+    API,
+    COPY_RUNS,
+    NOW,
+    both,
+    lost,
+    parent_sandbox,
+    reachable,
+    stamp,
+)
 
 NAMES = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=5, unique=True)
 WALL = st.floats(1.6e9, 2.0e9)
@@ -91,7 +101,7 @@ def test_an_api_server_is_not_taken_from_a_cluster_that_has_no_other(
 def test_a_master_asks_for_the_others_when_its_moment_has_come() -> None:
     """And then makes way at once; until one of them answers its copy serves."""
     seen = ACTIVE.but(
-        runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(),)))),
+        runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),)))),
         masters=Known(Masters(("node-0", "node-1"), "node-1")),
         others_answer=None,
     )
