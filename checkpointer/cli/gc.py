@@ -122,6 +122,7 @@ def _kept(node: LocalNode, checkpoint: Checkpoint, keep: int) -> set[int]:
 
 def _remove(node: LocalNode, found: list[Waste], keep: int) -> None:
     problems: list[str] = []
+    node.folder.settle()
     for checkpoint in {id(w.checkpoint): w.checkpoint for w in found}.values():
         if checkpoint is None:
             continue

@@ -19,7 +19,7 @@ from checkpointer.core.checkpoint import ActiveManifest
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import Workload
 from checkpointer.node.set_aside import original_name
-from checkpointer.store.durable import Disk, is_temporary
+from checkpointer.store.durable import Disk, is_temporary, store_errors
 from checkpointer.store.errors import CannotTellError, DiskError, ForeignFileError, StoreError
 from checkpointer.store.files import read_file
 from checkpointer.store.system_calls import SystemCalls
@@ -144,6 +144,14 @@ class ManifestFolder:
         self._check_ours(file_name)
         return self._disk.remove_file(path)
 
+    def settle(self) -> None:
+        """Have on disk what is seen here, before anything goes that no manifest mounts any more.
+
+        Who took a manifest out may have died before it was gone for good. Raises StoreError.
+        """
+        with store_errors(f"cannot sync {self.path}"):
+            self._disk.settle(self.path)
+
     def clean(self) -> tuple[str, ...]:
         """Remove what a writer that died left, by its hidden name; return the names.
 
@@ -156,6 +164,7 @@ class ManifestFolder:
             raise StoreError(f"cannot clean {self.path}: {error.strerror}") from error
         for name in stale:
             self._disk.remove_file(self.path / name)
+        self.settle()
         return tuple(stale)
 
     def _path(self, file_name: str) -> Path:

@@ -54,6 +54,7 @@ def put_back(disk: Disk, path: Path) -> bool:
                     f"{path} is another file than {hidden}, which was set aside: keep the one "
                     "that you want and remove the other"
                 ) from None
+            disk.settle(path.parent)  # who linked it may have died before that was on disk
         except OSError:
             if os.path.lexists(path):
                 raise

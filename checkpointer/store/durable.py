@@ -56,9 +56,9 @@ class Disk:
         """
         with store_errors(f"cannot write {path}"):
             if self._holds(path, content, mode):
-                self._settle(path.parent)
+                self.settle(path.parent)
                 return False
-            self._changing(path.parent)
+            self.changing(path.parent)
             temporary = path.with_name(temporary_name())
             try:
                 self.create_file(temporary, content, mode)
@@ -66,7 +66,7 @@ class Disk:
             except Exception:
                 self._discard(temporary)
                 raise
-            self._settle(path.parent)
+            self.settle(path.parent)
             return True
 
     def create_file(
@@ -106,12 +106,12 @@ class Disk:
         """Make `path` a folder; return whether it was created. Its parent must exist."""
         with store_errors(f"cannot create the folder {path}"):
             if _is_directory(path):
-                self._settle(path.parent)
+                self.settle(path.parent)
                 return False
-            self._changing(path.parent)
+            self.changing(path.parent)
             self.calls.mkdir(str(path), mode)
             self.calls.chmod(str(path), mode)  # whatever the umask
-            self._settle(path.parent)
+            self.settle(path.parent)
             return True
 
     def remove_file(self, path: Path) -> bool:
@@ -119,17 +119,17 @@ class Disk:
         with store_errors(f"cannot remove {path}"):
             if not os.path.lexists(path):
                 if path.parent.is_dir():
-                    self._settle(path.parent)
+                    self.settle(path.parent)
                 return False
-            self._changing(path.parent)
+            self.changing(path.parent)
             self.calls.unlink(str(path))
-            self._settle(path.parent)
+            self.settle(path.parent)
             return True
 
     def remove_empty_directory(self, path: Path) -> bool:
         """Remove a folder if it is there and empty; return whether it was removed."""
         with store_errors(f"cannot remove the folder {path}"):
-            self._changing(path.parent)
+            self.changing(path.parent)
             try:
                 self.calls.rmdir(str(path))
             except OSError as error:
@@ -137,7 +137,7 @@ class Disk:
                     return False
                 raise
             self._forget(path)
-            self._settle(path.parent)
+            self.settle(path.parent)
             return True
 
     def remove_tree(self, path: Path, inside: Path, *, hide: bool = True) -> bool:
@@ -155,9 +155,10 @@ class Disk:
                 doomed = path.with_name(temporary_name("removed"))
                 self._rename(path, doomed)
                 path = doomed
-            self._changing(path.parent)
+            self.settle(path.parent)  # that nobody reads it any more must not be lost alone
+            self.changing(path.parent)
             self._remove_below(path)
-            self._settle(path.parent)
+            self.settle(path.parent)
             return True
 
     def rename_directory(self, source: Path, target: Path) -> None:
@@ -176,9 +177,9 @@ class Disk:
 
         Unlike a rename it never replaces what somebody else has put there in the last moment.
         """
-        self._changing(target.parent)
+        self.changing(target.parent)
         self.calls.link(str(source), str(target))
-        self._settle(target.parent)
+        self.settle(target.parent)
 
     def swap_link(self, path: Path, target: str, owner: tuple[int, int] | None = None) -> bool:
         """Make `path` a symbolic link to `target` in one step; return whether it changed.
@@ -188,9 +189,9 @@ class Disk:
         """
         with store_errors(f"cannot link {path}"):
             if path.is_symlink() and os.readlink(path) == target:
-                self._settle(path.parent)
+                self.settle(path.parent)
                 return False
-            self._changing(path.parent)
+            self.changing(path.parent)
             temporary = path.with_name(path.name + "_tmp")
             try:
                 if os.path.lexists(temporary):
@@ -202,16 +203,31 @@ class Disk:
             except Exception:
                 self._discard(temporary)
                 raise
-            self._settle(path.parent)
+            self.settle(path.parent)
             return True
 
     def sync_directory(self, path: Path) -> None:
-        """Wait until the folder's entries are on disk. Raises OSError."""
+        """Have the folder's entries written to disk. Raises OSError."""
         handle = self.calls.open(str(path), os.O_RDONLY | os.O_DIRECTORY)
         try:
             self.calls.fsync(handle)
         finally:
             self.calls.close(handle)
+
+    def changing(self, folder: Path) -> None:
+        """Note that the entries of a folder are about to change."""
+        self._settled.discard(str(folder))
+
+    def settle(self, folder: Path) -> None:
+        """Wait until a folder's entries are on disk, unless this process knows them to be.
+
+        Before anything is removed for good because of what is seen in the folder: a process that
+        died may have left it in memory only, and after a power cut it would be as before.
+        Raises OSError.
+        """
+        if str(folder) not in self._settled:
+            self.sync_directory(folder)
+            self._settled.add(str(folder))
 
     def _holds(self, path: Path, content: bytes, mode: int) -> bool:
         try:
@@ -221,10 +237,10 @@ class Disk:
         return found.content == content and stat.S_IMODE(found.status.st_mode) == mode
 
     def _rename(self, source: Path, target: Path) -> None:
-        self._changing(source.parent)
+        self.changing(source.parent)
         self.calls.rename(str(source), str(target))
         self._forget(source)
-        self._settle(source.parent)
+        self.settle(source.parent)
 
     def _remove_below(self, path: Path) -> None:
         """Remove what lies at a name that nobody reads any more; no link is followed."""
@@ -246,14 +262,6 @@ class Disk:
     def _discard(self, path: Path) -> None:
         with suppress(OSError):
             self.calls.unlink(str(path))
-
-    def _changing(self, folder: Path) -> None:
-        self._settled.discard(str(folder))
-
-    def _settle(self, folder: Path) -> None:
-        if str(folder) not in self._settled:
-            self.sync_directory(folder)
-            self._settled.add(str(folder))
 
     def _forget(self, gone: Path) -> None:
         """Drop what is known of a folder that is gone, so that churn does not fill memory."""

@@ -61,14 +61,17 @@ class Journal:
         self._disk.make_directory(self._folder)
         with store_errors(f"cannot write {path}"):
             if _size(path) >= self._file_bytes:
+                self._disk.changing(self._folder)
                 self._disk.calls.rename(str(path), str(self._folder / OLDER_NAME))
-                self._disk.sync_directory(self._folder)
+            self._disk.settle(self._folder)  # a file made anew must not take the older one's place
+            if not os.path.lexists(path):
+                self._disk.changing(self._folder)
             self._append(path, content)
+            self._disk.settle(self._folder)
 
     def _append(self, path: Path, content: bytes) -> None:
         calls = self._disk.calls
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        is_new = not os.path.lexists(path)
         handle = calls.open(str(path), flags, 0o600)
         try:
             status = os.fstat(handle)
@@ -80,8 +83,6 @@ class Journal:
             calls.fsync(handle)
         finally:
             calls.close(handle)
-        if is_new or status.st_size == 0:
-            self._disk.sync_directory(self._folder)
 
 
 def read_journal(root: Path, calls: SystemCalls | None = None) -> JournalReading:
