@@ -258,6 +258,7 @@ class Takeover:
         ]
         if not successors:
             return "it has not been imported"
+        self._store.settle(candidate.workload)
         stored = self._store.read()
         checkpoints = stored.value.checkpoints if isinstance(stored, Known) else ()
         for checkpoint in checkpoints:

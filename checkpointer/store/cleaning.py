@@ -5,6 +5,7 @@ renewal of tokens leaves in a volume. The caller must be the only writer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from checkpointer.store.digests import StoredRevision
 from checkpointer.store.durable import REMOVED, Disk, is_temporary, store_errors
 from checkpointer.store.errors import DiskError, StoreError
 from checkpointer.store.files import list_names
-from checkpointer.store.layout import CURRENT, HOLD, MATERIAL, RECORD, REVISIONS, STATE
+from checkpointer.store.layout import CURRENT, HOLD, MATERIAL, RECORD, REVISIONS, STATE, decode
 
 
 def clean_store(disk: Disk, root: Path) -> tuple[str, ...]:
@@ -28,13 +29,30 @@ def clean_store(disk: Disk, root: Path) -> tuple[str, ...]:
         except DiskError as error:
             problems.append(str(error))
 
+    def folders(folder: Path) -> list[Path]:
+        found: list[Path] = []
+        attempt(folder, lambda: found.extend(_folders(disk, folder)))
+        return found
+
     attempt(root, lambda: remove_temporaries(disk, root, root))
     attempt(root / STATE, lambda: remove_temporaries(disk, root, root / STATE))
-    for namespace in _folders(disk, root):
+    for namespace in folders(root):
         attempt(namespace, partial(remove_temporaries, disk, root, namespace))
-        for folder in _folders(disk, namespace):
+        for folder in folders(namespace):
             attempt(folder, partial(_clean_workload, disk, root, folder))
+    attempt(root, lambda: remove_empty_namespaces(disk, root))
     return tuple(problems)
+
+
+def remove_empty_namespaces(disk: Disk, root: Path) -> None:
+    """Remove the folders of namespaces of which nothing is stored any more.
+
+    Whoever removed the last workload may have died before. What has no name that a namespace
+    could have, such as lost+found, is not ours.
+    """
+    for folder in _folders(disk, root):
+        if decode(folder.name) is not None and not list_names(disk.calls, folder):
+            disk.remove_empty_directory(folder)
 
 
 def remove_temporaries(disk: Disk, root: Path, folder: Path) -> None:
@@ -73,20 +91,22 @@ def _clean_workload(disk: Disk, root: Path, folder: Path) -> None:
 
 
 def _mend_pointer(disk: Disk, folder: Path) -> None:
-    """Let an unreadable pointer name the newest revision that verifies: the one that serves."""
-    try:
-        read_pointer(folder, disk.calls)
-    except StoreError:
-        for number in revision_numbers(folder, disk.calls):
-            if not StoredRevision(folder / REVISIONS / str(number), disk.calls).problems():
-                disk.write_file(folder / CURRENT, b"%d\n" % number)
-                return
+    """Let a pointer that is missing or unreadable name the newest revision that verifies.
+
+    It is the one that serves. A first revision whose pointer was never written may itself be in
+    memory only.
+    """
+    with suppress(StoreError):
+        if read_pointer(folder, disk.calls) is not None:
+            return
+    for number in revision_numbers(folder, disk.calls):
+        if not StoredRevision(folder / REVISIONS / str(number), disk.calls).problems():
+            disk.settle(folder / REVISIONS)
+            disk.write_file(folder / CURRENT, b"%d\n" % number)
+            return
 
 
 def _folders(disk: Disk, folder: Path) -> list[Path]:
-    try:
-        names = list_names(disk.calls, folder) or ()
-    except (OSError, DiskError):
-        return []  # whoever reads the store says so
+    names = list_names(disk.calls, folder) or ()
     found = [folder / name for name in names if not name.startswith(".")]
     return [path for path in found if path.is_dir() and not path.is_symlink()]

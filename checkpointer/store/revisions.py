@@ -20,7 +20,12 @@ from checkpointer.core.hold import Hold
 from checkpointer.core.workload import Workload
 from checkpointer.store import layout
 from checkpointer.store.checkpoints import read_checkpoint, read_pointer, revision_numbers
-from checkpointer.store.cleaning import clean_store, remove_remains, remove_temporaries
+from checkpointer.store.cleaning import (
+    clean_store,
+    remove_empty_namespaces,
+    remove_remains,
+    remove_temporaries,
+)
 from checkpointer.store.contents import Contents, Stored
 from checkpointer.store.copies import remove_leftovers, renew_tokens
 from checkpointer.store.digests import StoredRevision
@@ -255,6 +260,7 @@ class Store:
             kept = {*keep, current, checkpoint.revisions[0].number}
             numbers = revision_numbers(folder, self._calls)
             gone = tuple(number for number in numbers if number not in kept)
+            self.settle(workload)
             try:
                 remove_temporaries(self._disk, self.root, folder / layout.REVISIONS)
                 for number in gone:
@@ -264,6 +270,17 @@ class Store:
                 if gone:
                     self.invalidate(workload)
         return gone
+
+    def settle(self, workload: Workload) -> None:
+        """Have on disk what is seen of a workload, before anything goes that it makes unneeded.
+
+        Who wrote it may have died before it was. Raises StoreError.
+        """
+        folder = layout.workload_folder(self.root, workload)
+        with store_errors(f"cannot sync {folder}"):
+            for one in (self.root, folder.parent, folder, folder / layout.REVISIONS):
+                if one.is_dir():
+                    self._disk.settle(one)
 
     def remove(self, workload: Workload) -> bool:
         """Remove all that is stored of a workload; return whether there was anything.
@@ -291,7 +308,8 @@ class Store:
         """Remove the node's state and the root, when no checkpoint is left; return what stays.
 
         For good: this object writes nothing any more, whoever still wants to remember something.
-        The root stays where it is a mount of its own, and with it what is not ours.
+        The root stays where it is a mount of its own, and with it what is not ours. Raises
+        StoreError; what is left then is removed by the next call.
         """
         self._is_dissolved = True
         try:
@@ -301,11 +319,10 @@ class Store:
                     self._disk.remove_tree(self.root / layout.STATE, inside=self.root)
                 if (self.root / layout.SOCKET).is_socket():
                     self._disk.remove_file(self.root / layout.SOCKET)
+                remove_empty_namespaces(self._disk, self.root)
                 left = list_names(self._calls, self.root) or ()
                 if not left and self.root.is_dir():
                     _remove_root(self._disk, self.root)
-        except DiskError as error:
-            return (str(error),)
         finally:
             self.invalidate()
         return tuple(f"{self.root / name} is not ours and stays" for name in left)
