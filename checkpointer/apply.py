@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checkpointer.core.checkpoint import Checkpoint, Record, Revision
-from checkpointer.core.facts import Fact, Known
+from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import (
@@ -36,6 +36,7 @@ from checkpointer.node.cri import ContainerRuntime
 from checkpointer.node.cri_connection import RuntimeSilentError
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.observe import RawPod
+from checkpointer.store.errors import DiskError
 from checkpointer.store.revisions import Store
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ class Applier:
                 self.delete_pod(workload.namespace, name, uid)
                 log.info("deleted pod %s of %s: %s", name, workload, reason)
             case Remove(workload, reason):
+                self._folder.settle()
                 self._store.remove(workload)
                 log.info("removed %s: %s", workload, reason)
             case GiveWay(_, reason):
@@ -285,12 +287,14 @@ class Applier:
         pod = next((p for p in pods.value if uid_of(p) == action.uid), None)
         if pod is None:
             return None
-        stored = self.snapshooter.take(
-            pod,
-            _of(action.workload, seen),
-            _active_revision(action.workload, seen),
-            now.wall,
-        )
+        active = _active_revision(action.workload, seen)
+        if isinstance(active, Known):
+            try:
+                self._folder.settle()
+            except DiskError as error:
+                active = Unknown(str(error))
+        checkpoint = _of(action.workload, seen)
+        stored = self.snapshooter.take(pod, checkpoint, active, now.wall)
         self.failed_snapshots.pop(action.uid, None)
         if stored is not None:
             log.info("stored %s revision %d", action.workload, stored.number)
@@ -335,8 +339,8 @@ def _of(workload: Workload, seen: Observation) -> Checkpoint | None:
     return next((c for c in seen.checkpoints.value if c.workload == workload), None)
 
 
-def _active_revision(workload: Workload, seen: Observation) -> int | None:
-    if not isinstance(seen.manifests, Known):
-        return None
+def _active_revision(workload: Workload, seen: Observation) -> Fact[int | None]:
+    if isinstance(seen.manifests, Unknown):
+        return seen.manifests
     found: Mapping[Workload, int] = {m.workload: m.revision for m in seen.manifests.value}
-    return found.get(workload)
+    return Known(found.get(workload))

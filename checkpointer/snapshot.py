@@ -147,11 +147,12 @@ class Snapshooter:
         self,
         pod: Mapping[str, Any],
         checkpoint: Checkpoint | None,
-        active_revision: int | None,
+        active_revision: Fact[int | None],
         created_at: float,
     ) -> Revision | None:
         """Store a new revision, or renew the newest one's tokens; return what was stored.
 
+        While it is Unknown which revision is active, no old one is removed: it may be that one.
         Raises NotCheckpointableError, MaterialError or StoreError; the store is then unchanged.
         """
         workload = workload_of(pod)
@@ -188,14 +189,19 @@ class Snapshooter:
                 tuple(f"{w.path}: {w.reason}" for w in verdict.warnings),
             )
         )
-        keep = [r.number for r in checkpoint.revisions] if checkpoint else []
+        if isinstance(active_revision, Known):
+            self._prune(workload, checkpoint, {stored.number, active_revision.value or 0})
+        return stored
+
+    def _prune(self, workload: Workload, checkpoint: Checkpoint | None, kept: set[int]) -> None:
+        """Remove all revisions but these, the last known good, and the newest few."""
+        numbers = [r.number for r in checkpoint.revisions] if checkpoint else []
         good = checkpoint.record.good[:1] if checkpoint else ()
-        kept = {stored.number, *good, *keep[: self._settings.keep_revisions - 1]}
         try:
-            self._store.prune(workload, kept | ({active_revision} if active_revision else set()))
+            keep = kept.union(good, numbers[: self._settings.keep_revisions - 1])
+            self._store.prune(workload, keep)
         except DiskError as error:  # the new revision is there all the same
             log.warning("%s: %s", workload, error)
-        return stored
 
     def _judge(self, pod: Mapping[str, Any], verdict: Verdict, sources: Sources) -> None:
         """Report a verdict that rests on facts: what the API did not tell now is no reason."""

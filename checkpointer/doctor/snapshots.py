@@ -132,7 +132,7 @@ def _take_one(
     reason = ""
     try:
         checkpoint = _checkpoint(store, workload)
-        taken = snapshooter.take(pod, checkpoint, active.get(workload), time.time())
+        taken = snapshooter.take(pod, checkpoint, Known(active.get(workload)), time.time())
     except CheckpointerError as error:
         taken, reason = None, str(error)
     return Taken(workload, name, _newest(store, workload), taken is not None, reason)

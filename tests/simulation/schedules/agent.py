@@ -253,7 +253,7 @@ class Snapshooter:
         self,
         pod: Mapping[str, Any],
         checkpoint: Checkpoint | None,
-        active_revision: int | None,
+        active_revision: Fact[int | None],
         created_at: float,
     ) -> Revision | None:
         workload = workload_of(pod)
@@ -282,7 +282,8 @@ class Snapshooter:
         stored = self.store.add(NewRevision(workload, revision, lambda _: manifest))
         keep = [r.number for r in checkpoint.revisions] if checkpoint else []
         kept = {stored.number, *keep[: KEEP_REVISIONS - 1]}
-        self.store.prune(workload, kept | ({active_revision} if active_revision else set()))
+        if isinstance(active_revision, Known):
+            self.store.prune(workload, kept | {active_revision.value or 0})
         return stored
 
 

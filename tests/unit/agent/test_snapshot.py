@@ -50,6 +50,7 @@ class Bench:
         self.store = Store(folder / "store")
         self.api = FakeApi()
         self.kubelet = Kubelet(folder / "kubelet")
+        self.active: Unknown | None = None
         self.render(b"one")
 
     def render(self, content: bytes) -> None:
@@ -64,7 +65,7 @@ class Bench:
         self, pod: Mapping[str, Any], active: int | None = None, **changes: Any
     ) -> Revision | None:
         shooter = Snapshooter(self.store, self.kubelet, self.api, self.settings(**changes))
-        return shooter.take(pod, self.checkpoint, active, 12.5)
+        return shooter.take(pod, self.checkpoint, self.active or Known(active), 12.5)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -209,6 +210,14 @@ def test_stored_revision_counts_though_an_old_one_stays(
     assert bench.take(pod()) is not None
     assert bench.numbers == [1]
     assert "kube-system/daemonset/web: cannot prune" in caplog.messages
+
+
+def test_nothing_is_pruned_while_it_is_unknown_what_is_active(bench: Bench) -> None:
+    """The oldest revision may be the one that a manifest mounts."""
+    bench.active = Unknown("cannot read the folder")
+    for number in range(4):
+        bench.take(pod(image=f"web:{number}"), keep_revisions=2)
+    assert bench.numbers == [4, 3, 2, 1]
 
 
 def test_missing_material_leaves_the_store_as_it_was(bench: Bench, kit: Any) -> None:

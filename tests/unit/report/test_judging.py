@@ -45,7 +45,7 @@ def judged(store: Store, folder: Path, pod: dict[str, Any], reader: Reader) -> l
         lambda reported_pod, verdict: reported.append(verdict),
     )
     with suppress(NotCheckpointableError, MaterialError):
-        snapshooter.take(pod, None, None, 0.0)
+        snapshooter.take(pod, None, Known(None), 0.0)
     return reported
 
 
