@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import errno
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,83 +18,7 @@ from checkpointer.core.checkpoint import Revision
 from checkpointer.core.workload import Workload
 from checkpointer.store.rendered import read_rendered
 from checkpointer.store.revisions import NewRevision
-from checkpointer.store.system_calls import SystemCalls
-
-READING = frozenset({"read", "list_directory", "close"})
-"""Calls that change nothing on disk (open may); crashes around them are nothing new."""
-
-
-class CrashError(BaseException):
-    """The process is gone: no handler of the code under test may clean up after it."""
-
-
-@dataclass
-class Fault:
-    """What happens at the n-th call (from 0): an error, or death before or after it."""
-
-    at: int
-    error: int | None = None
-    crash: str = ""
-    short_writes: bool = False
-
-
-@dataclass
-class FaultyCalls(SystemCalls):
-    """Real system calls that are counted and of which one goes wrong."""
-
-    fault: Fault = field(default_factory=lambda: Fault(-1))
-    names: list[str] = field(default_factory=list)
-    handles: set[int] = field(default_factory=set)
-    is_dead: bool = False
-
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if name.startswith("_") or name not in _CALLS:
-            return found
-        return lambda *args, **kwargs: self._call(name, found, args, kwargs)
-
-    def _call(self, name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.is_dead:
-            raise CrashError
-        number = len(self.names)
-        self.names.append(name)
-        if name == "write" and self.fault.short_writes:
-            args = (args[0], args[1][:3])
-        if number == self.fault.at:
-            return self._go_wrong(name, call, args, kwargs)
-        return self._do(name, call, args, kwargs)
-
-    def _go_wrong(self, name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.fault.error is not None:
-            if name == "close":
-                self._do(name, call, args, kwargs)
-            raise OSError(self.fault.error, os.strerror(self.fault.error))
-        if self.fault.crash == "half" and name == "write":
-            self._do(name, call, (args[0], args[1][: len(args[1]) // 2]), kwargs)
-        if self.fault.crash == "after":
-            with suppress(OSError):
-                self._do(name, call, args, kwargs)
-        self.is_dead = True
-        raise CrashError
-
-    def _do(self, name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        result = call(*args, **kwargs)
-        if name == "open":
-            self.handles.add(result)
-        if name == "close":
-            self.handles.discard(args[0])
-        return result
-
-    def bury(self) -> None:
-        """Close what the dead process had open, as the kernel does."""
-        for handle in self.handles:
-            os.close(handle)
-        self.handles.clear()
-
-
-_CALLS = frozenset(name for name in vars(SystemCalls) if not name.startswith("_"))
-
-ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EMFILE, errno.EINTR)
+from tests.unit.store.faulty import ERRORS, READING, CrashError, Fault, FaultyCalls
 
 
 @pytest.fixture

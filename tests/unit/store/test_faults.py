@@ -1,8 +1,8 @@
-"""Whatever call fails and wherever the process dies: the store is as before or complete.
+"""Whatever goes wrong for long, and in which order things are synced: as before or complete.
 
-Each operation is run once to count its system calls, then once for every call and every way in
-which it may go wrong, on a fresh copy of the same store; afterwards the operation is done again
-by a process in good health, and must finish.
+Single calls that fail, deaths and power cuts are in tests/unit/durability. Each operation is run
+once to count its system calls, then on a fresh copy of the same store for every call from which
+on the disk is gone; afterwards it is done again by a process in good health, and must finish.
 """
 
 from __future__ import annotations
@@ -154,59 +154,7 @@ def counted(root: Path, kit: Any, operation: Operation) -> list[str]:
     return calls.names
 
 
-def errors_at(at: int, kit: Any) -> tuple[int, ...]:
-    """One error for each call, in turn and out of step with files' six calls; all if so asked."""
-    if os.environ.get("SWEEP") == "full":
-        return kit.errors
-    return (kit.errors[(at + at // 6) % 6],)
-
-
 NAMES = ["add", "record", "renew", "prune", "remove", "clean"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_failing_call_leaves_the_store_as_before_or_complete(operations, ram_path, kit, name):
-    """Full disk, bad sector, read-only or out of handles, at any one call."""
-    operation = operations[name]
-    fresh = copies(ram_path / "base", name)
-    names = counted(next(fresh), kit, operation)
-    handles = len(os.listdir("/proc/self/fd"))
-    for at in range(len(names)):
-        for error in errors_at(at, kit):
-            root = next(fresh)
-            store = Store(root, kit.FaultyCalls(kit.Fault(at, error=error)))
-            try:
-                operation.run(store)
-            except DiskError:
-                if name in ("add", "record"):
-                    assert temporaries(root) == [], (names[at], error)
-            assert len(os.listdir("/proc/self/fd")) == handles
-            check(root, kit, operation)
-            # The same process, which does not know how much was done, tries again.
-            if not operation.is_done(store, found_in(root, kit.workload)):
-                operation.run(store)
-            finish(root, kit, operation)
-
-
-@pytest.mark.parametrize("how", ["before", "after", "half"])
-@pytest.mark.parametrize("name", NAMES)
-def test_death_at_any_call_leaves_the_store_as_before_or_complete(
-    operations, ram_path, kit, name, how
-):
-    """Killed before, after or, where it writes, in the middle of any call."""
-    operation = operations[name]
-    fresh = copies(ram_path / "base", name)
-    names = counted(next(fresh), kit, operation)
-    for at, call in enumerate(names):
-        if call in kit.reading or (how == "half" and call != "write"):
-            continue
-        root = next(fresh)
-        calls = kit.FaultyCalls(kit.Fault(at, crash=how))
-        with pytest.raises(kit.CrashError):
-            operation.run(Store(root, calls))
-        calls.bury()
-        check(root, kit, operation)
-        finish(root, kit, operation)
 
 
 @pytest.mark.parametrize("name", NAMES)
