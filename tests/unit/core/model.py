@@ -170,6 +170,8 @@ class SelfHostedNode:
                 self.records.extend([self.parent] if self.parent else [])
                 self.parent = self._new_parent()
             self._start_when_due(self.parent, self.parent_works)
+        elif self.parent is not None and self.parent.is_running:
+            self._bind(self.parent)  # whoever watches over it
 
     def _sync_copies(self) -> None:
         active = self.active

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from checkpointer.core.rules import Rules
@@ -187,6 +187,7 @@ EVENTS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS)
+@example([("kill", 1.0), ("kubelet", 1.0)])
 def test_whatever_happened_the_parent_is_back_in_bounded_time(
     history: list[tuple[str, float]],
 ) -> None:
