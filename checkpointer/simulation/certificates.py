@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from checkpointer.simulation.planted import PLANTED
+
 _LIFETIME = timedelta(days=30)
 
 
@@ -66,7 +68,9 @@ class Authority:
         certificate = self._build(x509.Name(subject), key.public_key(), usage=usage, names=names)
         return KeyPair(
             certificate.public_bytes(serialization.Encoding.PEM),
-            key.private_bytes(
+            # PEM allows for words before its blocks (RFC 7468, section 2).
+            f"{PLANTED}\n".encode()
+            + key.private_bytes(
                 serialization.Encoding.PEM,
                 serialization.PrivateFormat.PKCS8,
                 serialization.NoEncryption(),

@@ -11,6 +11,7 @@ from typing import Any
 
 from checkpointer.simulation.authorizer import User
 from checkpointer.simulation.cluster import Cluster, Object
+from checkpointer.simulation.planted import planted
 
 _AUDIENCE = "https://kubernetes.default.svc"
 
@@ -43,7 +44,8 @@ def issue(
         "sub": f"system:serviceaccount:{namespace}:{account}",
     }
     header = {"alg": "none", "kid": "simulated"}
-    return ".".join((_part(header), _part(claims), _encode(uuid.uuid4().bytes)))
+    signature = planted(str(uuid.uuid4()))
+    return ".".join((_part(header), _part(claims), _encode(signature.encode())))
 
 
 def claims_of(token: str) -> dict[str, Any]:

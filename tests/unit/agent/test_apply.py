@@ -35,6 +35,7 @@ from checkpointer.node.cri_connection import RuntimeSilentError
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.store.revisions import Store
 
+SECRET = "hunter2"
 A = Workload("kube-system", "DaemonSet", "a")
 B = Workload("kube-system", "DaemonSet", "b")
 NOTHING = Observation(
@@ -342,7 +343,7 @@ def test_fault_in_one_action_keeps_nobody_down(
     """An error that nobody foresaw is one workload's, held back like others, and tells no value."""
 
     def faulty(*_: Any) -> tuple[str, ...]:
-        raise KeyError("hunter2")
+        raise KeyError(SECRET)
 
     with monkeypatch.context() as patched:
         patched.setattr(bench.store, "verify", faulty)
@@ -381,7 +382,7 @@ def test_dry_run_changes_nothing(folder: Path, bench: Bench, kit: Any) -> None:
     [
         (NotCheckpointableError("it is odd"), logging.WARNING, "it is odd"),
         (CheckpointerError("it failed"), logging.ERROR, "it failed"),
-        (KeyError("hunter2"), logging.ERROR, "KeyError"),
+        (KeyError(SECRET), logging.ERROR, "KeyError"),
     ],
 )
 def test_failed_snapshot_is_told_once_and_remembered(

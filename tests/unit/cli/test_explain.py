@@ -567,6 +567,7 @@ def explain_uid(folder: Path) -> str:
         client.close()
 
 
+@pytest.mark.shows_secrets
 @pytest.mark.parametrize("opted_in", [False, True])
 @pytest.mark.parametrize("form", ["table", "json", "yaml"])
 def test_a_secrets_value_is_printed_only_in_the_manifest(

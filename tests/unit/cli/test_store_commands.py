@@ -68,6 +68,7 @@ def test_show_tells_all_but_contents(stand: Any) -> None:
         assert "hunter2" not in answer.out
 
 
+@pytest.mark.shows_secrets
 def test_show_hides_values_in_the_manifest_unless_asked(stand: Any) -> None:
     """Any of them may have come from a secret."""
     stand.add_revision()
