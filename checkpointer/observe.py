@@ -221,7 +221,8 @@ class Observer:
             manifests=manifests,
             checkpoints=checkpoints,
         )
-        return replace(found, itself=self._itself(found))
+        itself = self._itself(found)
+        return found if itself is None else replace(found, itself=itself)
 
     def _itself(self, seen: Observation) -> Itself | None:
         """Return what can be told of the agent itself; the API is asked only when that may count.

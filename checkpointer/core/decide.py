@@ -428,7 +428,7 @@ def _occupancies(
         unknown = seen.runtime
         return lambda _workload: unknown
     told = [
-        replace(c, record=_with_parents(c.record, Known(by_workload.get(c.workload, ()))))
+        _with_record(c, _with_parents(c.record, Known(by_workload.get(c.workload, ()))))
         for c in checkpoints
     ]
     found = occupancies(told, seen.runtime.value)
@@ -479,8 +479,13 @@ def _informed(
     way = informed(record.hand_over, pods)
     if way.to and (is_active or not is_under_way(way, boot_id)):
         way = replace(way, to="")
-    record = replace(record, hand_over=way)
-    return replace(checkpoint, record=record)
+    if way is not record.hand_over:
+        record = replace(record, hand_over=way)
+    return _with_record(checkpoint, record)
+
+
+def _with_record(checkpoint: Checkpoint, record: Record) -> Checkpoint:
+    return checkpoint if record is checkpoint.record else replace(checkpoint, record=record)
 
 
 def _with_leaving(
@@ -494,8 +499,8 @@ def _with_leaving(
         return track
     if situation.contact.state not in (ContactState.REACHABLE, ContactState.SUSPECT):
         return track
-    stays = any(not p.terminating and not p.finished for p in pods.value)
-    return replace(track, was_leaving=not stays)
+    leaves = all(p.terminating or p.finished for p in pods.value)
+    return track if track.was_leaving is leaves else replace(track, was_leaving=leaves)
 
 
 def _with_parents(record: Record, pods: Fact[tuple[Pod, ...]]) -> Record:

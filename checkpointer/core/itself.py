@@ -104,7 +104,7 @@ def remember_itself(seen: Observation, memory: Memory, rules: Rules, now: float)
     memory = memory if memory.began is not None else replace(memory, began=now)
     itself, own = seen.itself, memory.own
     if itself is None or seen.contact.state is not ContactState.REACHABLE:
-        return replace(memory, is_uninstalled=False)
+        return replace(memory, is_uninstalled=False) if memory.is_uninstalled else memory
     if own.refusals:
         own = replace(own, refusals=0)
     if not isinstance(seen.pods, Known):
@@ -135,6 +135,8 @@ def remember_itself(seen: Observation, memory: Memory, rules: Rules, now: float)
 
 def to_record(before: OwnRecord, after: OwnRecord) -> bool:
     """Tell whether the record has changed by enough to be written: the absence seldom is."""
+    if after is before:
+        return False
     if replace(after, gone_seconds=before.gone_seconds) != before:
         return True
     change = after.gone_seconds - before.gone_seconds

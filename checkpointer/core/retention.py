@@ -37,7 +37,7 @@ def with_absence(
         return track
     is_here = any(p.is_parent and not p.finished for p in own_pods.value)
     if is_here or is_awaited(record):
-        return replace(track, absent_seconds=0.0)
+        return track if track.absent_seconds == 0.0 else replace(track, absent_seconds=0.0)
     if not all_pods.value:
         return track
     counted = max(track.absent_seconds, record.absent_seconds)

@@ -6,6 +6,7 @@ and the controller, or the pod itself when nobody controls it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -34,8 +35,7 @@ class Workload:
     @property
     def digest(self) -> str:
         """Return 16 hex characters that name this workload in labels and file names."""
-        text = "\0".join((self.namespace, self.kind, self.name))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _digest(self.namespace, self.kind, self.name)
 
     @property
     def has_controller(self) -> bool:
@@ -65,6 +65,12 @@ class Workload:
         if self.kind == "Deployment":
             middle = r"[a-z0-9]{0,10}-?" if is_cut else r"[a-z0-9]{1,10}-"
         return re.fullmatch(re.escape(f"{self.name}-") + middle, stem) is not None
+
+
+@functools.lru_cache(maxsize=2048)
+def _digest(*parts: str) -> str:
+    """Return the digest of a workload; asked for every one of them in each cycle."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def workload_of(pod: Mapping[str, Any]) -> Workload:

@@ -174,7 +174,7 @@ class ManifestFolder:
 
     def _key(self, name: str) -> tuple[str | int, ...] | None:
         try:
-            status = os.lstat(self.path / name)
+            status = os.lstat(os.path.join(self.path, name))
         except FileNotFoundError:
             return None
         times = (status.st_mtime_ns, status.st_ctime_ns)

@@ -14,6 +14,7 @@ Names that begin with a dot are never a namespace, a workload or a revision.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from pathlib import Path
@@ -120,6 +121,7 @@ def revision_number(name: str) -> int | None:
     return int(name) if _REVISION.fullmatch(name) else None
 
 
+@functools.lru_cache(maxsize=2048)
 def workload_folder(root: Path, workload: Workload) -> Path:
     """Return the folder of everything that is stored of a workload."""
     return root / encode(workload.namespace) / workload_name(workload)

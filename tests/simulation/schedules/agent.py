@@ -359,9 +359,11 @@ class VirtualAgent(Agent):
             cluster = self._node.cluster
             names = tuple(node.name for node in cluster.nodes) if cluster.is_self_hosted else ()
             others = tuple(name for name in names if name != self._node.name)
-            self._masters = Known(Masters(names, self._node.name, others))
-            with suppress(CheckpointerError):
-                self._store.write_state(MASTERS_STATE, as_state(self._masters.value))
+            masters = Known(Masters(names, self._node.name, others))
+            if masters != self._masters:
+                with suppress(CheckpointerError):
+                    self._store.write_state(MASTERS_STATE, as_state(masters.value))
+                    self._masters = masters
 
     def _equip_snapshots(self) -> None:
         if self._applier.snapshooter is None and isinstance(self._pods.pods, Known):

@@ -134,8 +134,16 @@ class Cluster:
     identity: str = "cluster-1"
     lease: StoredLease = field(default_factory=StoredLease)
     on_change: list[Callable[[], None]] = field(default_factory=list)
+    api_names: frozenset[str] = frozenset()
+    """The workloads that serve the API."""
+    way_names: frozenset[str] = frozenset()
+    """Those by which nodes reach it."""
     _made: int = 0
     _is_poked: bool = False
+
+    def __post_init__(self) -> None:
+        self.api_names = frozenset(kind.name for kind in self.kinds if kind.is_api)
+        self.way_names = frozenset(kind.name for kind in self.kinds if kind.is_way)
 
     def start(self) -> None:
         """Make the first pods of every workload on every node."""
@@ -147,8 +155,7 @@ class Cluster:
     def serves(self, node: Node) -> bool:
         """Tell whether an API server answers to this node, its own links aside."""
         if not self.is_self_hosted:
-            ways = [kind for kind in self.kinds if kind.is_way]
-            return self.is_up and node.has_network and all(node.is_serving(k) for k in ways)
+            return self.is_up and node.has_network and self.way_names <= node.serving()
         if node.serves_api():
             return True
         return node.has_network and any(

@@ -64,7 +64,12 @@ class Invariants:
         self._seen = {
             (node.name, kind.name): _Seen() for node in world.nodes for kind in world.cluster.kinds
         }
+        self._watched = [
+            (node, [(kind, self._seen[node.name, kind.name]) for kind in world.cluster.kinds])
+            for node in world.nodes
+        ]
         self._plans = dict.fromkeys((node.name for node in world.nodes), 0)
+        self._paces: dict[str, tuple[int, int]] = {}
         self.down_seconds = DOWN_SECONDS
         self.api_gaps: list[tuple[float, float]] = []
         """From when to when no API server of a self-hosted cluster answered, wherever."""
@@ -85,12 +90,26 @@ class Invariants:
     def check(self) -> None:
         """Raise BrokenError when a promise does not hold now."""
         self._note_api()
-        for node in self._world.nodes:
-            self._note_steadiness(node)
-            self._check_plans(node)
+        for node, workloads in self._watched:
+            can_use_api, serving = node.can_use_api(), node.serving()
+            self._note_steadiness(node, can_use_api)
+            if len(node.plans) != self._plans[node.name]:
+                self._check_plans(node)
             self._check_pace(node)
-            for kind in self._world.cluster.kinds:
-                self._check_workload(node, kind)
+            is_sound = self._is_sound(node)
+            for kind, seen in workloads:
+                is_allowed = is_sound and self._is_allowed(node, kind, can_use_api)
+                if kind.shares_a_port and is_allowed:
+                    self._check_beside(node, kind, seen)
+                if not is_allowed:
+                    seen.allowed_since = seen.dark_at = node.now
+                elif not can_use_api or not node.has_copy(kind):
+                    seen.dark_at = node.now
+                self._check_active(node, kind, seen)
+                if kind.name in serving:
+                    seen.up_at = node.now
+                else:
+                    self._check_down(node, kind, seen)
 
     def check_end(self) -> None:
         """Check what takes long to look at."""
@@ -100,9 +119,9 @@ class Invariants:
                 if not path.is_file() or path.read_bytes() != content:
                     self._fail("nothing foreign is touched", node, name)
 
-    def _note_steadiness(self, node: Node) -> None:
+    def _note_steadiness(self, node: Node, can_use_api: bool) -> None:
         since, run = self._steady.get(node.name, (None, 0))
-        if not (node.kubelet.is_up and node.kubelet.knows_pods and node.can_use_api()):
+        if not (can_use_api and node.kubelet.is_up and node.kubelet.knows_pods):
             since = None
         elif since is None:
             since = node.now
@@ -198,42 +217,35 @@ class Invariants:
             seen.had_revision = has
 
     def _check_pace(self, node: Node) -> None:
-        minute_ago = node.now - 60.0
-        if len(node.wakes) - bisect_left(node.wakes, minute_ago) > CYCLES_PER_MINUTE:
-            self._fail("the agent never loops hot", node, "too many cycles in a minute")
-        node.note_writes()
-        if node.writes_in_a_minute() > WRITES_PER_MINUTE:
-            self._fail("the agent never loops hot", node, "too many writes in a minute")
+        """Count anew what has grown: what has not can only be fewer in the last minute."""
+        pace = len(node.wakes), node.disk.changes
+        if pace != self._paces.get(node.name):
+            self._paces[node.name] = pace
+            minute_ago = node.now - 60.0
+            if len(node.wakes) - bisect_left(node.wakes, minute_ago) > CYCLES_PER_MINUTE:
+                self._fail("the agent never loops hot", node, "too many cycles in a minute")
+            node.note_writes()
+            if node.writes_in_a_minute() > WRITES_PER_MINUTE:
+                self._fail("the agent never loops hot", node, "too many writes in a minute")
         if node.agent is not None and node.agent.faults:
             self._fail("no cycle fails", node, "")
 
-    def _check_workload(self, node: Node, kind: Kind) -> None:
-        now = node.now
-        seen = self._seen[node.name, kind.name]
-        is_allowed = self._is_allowed(node, kind)
-        self._check_beside(node, kind, seen, is_allowed)
-        if not is_allowed:
-            seen.allowed_since = now
-        if not is_allowed or not node.can_use_api() or not node.has_copy(kind):
-            seen.dark_at = now
-        active = now - seen.dark_at
+    def _check_active(self, node: Node, kind: Kind, seen: _Seen) -> None:
+        active = node.now - seen.dark_at
         if active > self.longest_active:
             self.longest_active = active
             waits_for_turn = kind.stage == 0 and len(self._world.nodes) > 1
             if active > ACTIVE_SECONDS and not waits_for_turn:
                 self._fail("a copy goes when its parent can run", node, kind.name)
-        if node.is_serving(kind):
-            seen.up_at = now
-            return
-        down = now - max(seen.up_at, seen.allowed_since)
+
+    def _check_down(self, node: Node, kind: Kind, seen: _Seen) -> None:
+        down = node.now - max(seen.up_at, seen.allowed_since)
         if down > self.longest_down:
             self.longest_down = down
             if down > self.down_seconds and self._has_sound_revision(node, kind):
                 self._fail("what is wanted runs again in time", node, f"{kind.name}, {down:.0f} s")
 
-    def _check_beside(self, node: Node, kind: Kind, seen: _Seen, is_allowed: bool) -> None:
-        if not kind.shares_a_port or not is_allowed:
-            return
+    def _check_beside(self, node: Node, kind: Kind, seen: _Seen) -> None:
         processes = node.runtime.processes.values()
         if len({p.is_copy for p in processes if p.kind is kind and not p.is_doomed}) < 2:
             seen.beside_since = None
@@ -245,16 +257,18 @@ class Invariants:
         if beside > BESIDE_SECONDS:
             self._fail("parent and copy are not left side by side", node, kind.name)
 
-    def _is_allowed(self, node: Node, kind: Kind) -> bool:
-        """Tell whether the node has all it needs for the workload to run."""
+    def _is_sound(self, node: Node) -> bool:
+        """Tell whether the node has all it needs for anything to run."""
         agent = node.agent
         if agent is None or agent.is_dead or not node.kubelet.is_up or not node.runtime.answers:
             return False
         if node.disk.fault or node.lie or node.kubelet.refusals:
             return False
+        return node.fault in ("", "refused", "silent", "tls", "error", "slow")
+
+    def _is_allowed(self, node: Node, kind: Kind, can_use_api: bool) -> bool:
+        """Tell whether a sound node has all it needs for the workload to run."""
         if kind.name in node.tampered or kind.name in node.bad_copies:
-            return False
-        if node.fault not in ("", "refused", "silent", "tls", "error", "slow"):
             return False
         cluster = self._world.cluster
         if not cluster.is_wanted(kind, node.name):
@@ -263,12 +277,14 @@ class Invariants:
             w.kind is kind and w.pod is not None for w in node.kubelet.workers.values()
         ):
             # Admission refuses the copy for as long as the kubelet has its twin of the API.
-            return node.can_use_api() and not self._is_broken(node, kind)
-        return not node.can_use_api() or not self._is_broken(node, kind)
+            return can_use_api and not self._is_broken(node, kind)
+        return not can_use_api or not self._is_broken(node, kind)
 
     def _is_broken(self, node: Node, kind: Kind) -> bool:
         """Tell whether the parent cannot run, by the version that it has or is to have."""
         cluster = self._world.cluster
+        if not cluster.broken:
+            return False
         versions = {p.version for p in cluster.pods_of(node.name) if p.kind is kind}
         return any(
             (kind.name, version) in cluster.broken

@@ -90,6 +90,7 @@ class Node:
         """Workloads of which files were damaged: what is promised is less."""
         self.foreign = dict(FOREIGN)
         """Files in the manifest folder that are not ours, and what they hold."""
+        self._serving: tuple[float, int, frozenset[str]] = (-1.0, -1, frozenset())
         self.wakes: list[float] = []
         self._writes: list[tuple[float, int]] = [(0.0, 0)]
         self.plans: list[tuple[float, Plan]] = []
@@ -125,19 +126,32 @@ class Node:
     def kind_of(self, workload: Workload) -> Kind:
         return next(kind for kind in self.cluster.kinds if kind.workload == workload)
 
+    def serving(self) -> frozenset[str]:
+        """Return the names of the workloads of which a parent or copy is up and ready here.
+
+        Asked many times in one step: told again until time or what runs has changed.
+        """
+        now, version = self.timeline.now, self.runtime.version
+        if self._serving[0] != now or self._serving[1] != version:
+            found = frozenset(
+                p.kind.name
+                for p in self.runtime.processes.values()
+                if not p.is_doomed and now - p.since >= p.kind.boot_seconds
+            )
+            self._serving = now, version, found
+        return self._serving[2]
+
     def is_serving(self, kind: Kind) -> bool:
         """Tell whether a parent or copy of it is up and ready here."""
-        return any(
-            p.kind is kind and not p.is_doomed and self.now - p.since >= kind.boot_seconds
-            for p in self.runtime.processes.values()
-        )
+        return kind.name in self.serving()
 
     def has_copy(self, kind: Kind) -> bool:
         """Tell whether a manifest of this workload is active here."""
-        return any(found[1] is kind for found in self.kubelet.manifests().values())
+        manifests = self.kubelet.manifests()
+        return bool(manifests) and any(found[1] is kind for found in manifests.values())
 
     def serves_api(self) -> bool:
-        return any(kind.is_api and self.is_serving(kind) for kind in self.cluster.kinds)
+        return not self.cluster.api_names.isdisjoint(self.serving())
 
     def can_use_api(self) -> bool:
         return self.fault in ("", "slow") and self.cluster.serves(self)

@@ -47,6 +47,8 @@ class NodeRuntime:
         self._wakes: list[Callable[[], None]] = []
         self._listed: Runtime | None = None
         self._made = 0
+        self.version = 0
+        """Another one after each change of what runs."""
 
     @property
     def answers(self) -> bool:
@@ -162,6 +164,7 @@ class NodeRuntime:
     def tell(self) -> None:
         """Something has changed: whoever depends on it is told."""
         self._listed = None
+        self.version += 1
         if self.answers:
             for wake in self._wakes:
                 wake()
