@@ -21,6 +21,7 @@ from typing import Any
 from checkpointer.core.contact import ContactRules
 from checkpointer.core.rules import Rules
 from checkpointer.errors import CheckpointerError, printable
+from checkpointer.shallow_yaml import loader
 
 API_VERSION = "checkpointer.alpha.coreos.com/v1alpha1"
 KIND = "CheckpointerConfiguration"
@@ -205,10 +206,9 @@ def _parse(text: str | None, source: str, problems: list[str]) -> dict[str, Any]
         return {}
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        document = yaml.load(text, loader)  # noqa: S506 - both loaders are the safe ones
-        problems.extend(_duplicates(yaml.compose(text, loader)))
+        document = yaml.load(text, loader())  # noqa: S506 - a safe one
+        problems.extend(_duplicates(yaml.compose(text, loader())))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

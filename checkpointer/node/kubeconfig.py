@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from checkpointer.errors import CheckpointerError
+from checkpointer.shallow_yaml import loader
 
 
 class KubeconfigError(CheckpointerError):
@@ -108,8 +109,7 @@ def _document(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise KubeconfigError(f"{path}: not a text file") from error
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.load(text, loader)  # noqa: S506 - both loaders are the safe ones
+        document = yaml.load(text, loader())  # noqa: S506 - a safe one
     except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         # Not only its own errors: what looks like a date and is none comes as a ValueError.
         raise KubeconfigError(f"{path}: not valid YAML") from error

@@ -18,6 +18,7 @@ import yaml
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.images import NEVER_VERIFY, PRELOADED, PullPolicy
+from checkpointer.shallow_yaml import loader
 
 PROC = Path("/proc")
 DEFAULT_ROOT = "/var/lib/kubelet"
@@ -154,8 +155,7 @@ def _load(path: Path, files: Path = Path("/")) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise KubeletConfigError(f"{path}: not a text file") from error
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.load(text, loader)  # noqa: S506 - both loaders are the safe ones
+        document = yaml.load(text, loader())  # noqa: S506 - a safe one
     except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise KubeletConfigError(f"{path}: not valid YAML") from error
     if not isinstance(document, dict) or document.get("kind") != "KubeletConfiguration":

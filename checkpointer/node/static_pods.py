@@ -18,6 +18,7 @@ from checkpointer.manifest.acceptance import refusals
 from checkpointer.manifest.render import CHECKPOINT_OF, mark_of
 from checkpointer.manifest.select import host_ports
 from checkpointer.node.manifests import SIZE_LIMIT
+from checkpointer.shallow_yaml import loader
 from checkpointer.store.errors import DiskError
 from checkpointer.store.files import read_file
 from checkpointer.store.system_calls import SystemCalls
@@ -92,9 +93,8 @@ def _static_pod(name: str, pod: Mapping[str, Any], is_ours: bool) -> StaticPod:
 
 def _document(content: bytes) -> dict[str, Any] | None:
     """Return the first document, which is all that the kubelet reads."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        document = next(iter(yaml.load_all(content, loader)), None)
+        document = next(iter(yaml.load_all(content, loader())), None)
     except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
