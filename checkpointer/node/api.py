@@ -24,6 +24,7 @@ import urllib3.exceptions
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import ApiError, CheckpointerError
+from checkpointer.manifest.answers import object_misfit
 from checkpointer.node.client_library import (
     ApiException,
     Configuration,
@@ -31,6 +32,7 @@ from checkpointer.node.client_library import (
     iter_resp_lines,
 )
 from checkpointer.node.kubeconfig import Kubeconfig, read_kubeconfig
+from checkpointer.node.rights import request_of
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
@@ -46,7 +48,14 @@ KEEP_ALIVE = (
 )
 """A watch on a server that has lost its power says nothing for ever: found out in a minute."""
 
-_UNEXPECTED = (urllib3.exceptions.HTTPError, OSError, ValueError, TypeError, LookupError)
+_UNEXPECTED = (
+    urllib3.exceptions.HTTPError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RecursionError,
+)
 """What libraries raise on answers that are none."""
 
 
@@ -93,7 +102,7 @@ class ApiClient:
         `on_refusal` is called with the path when the identity may not read it.
         """
         try:
-            return Known(self.get(path))
+            return as_object(path, self.get(path))
         except ApiError as error:
             if error.status == _FORBIDDEN and on_refusal is not None:
                 on_refusal(path)
@@ -176,6 +185,12 @@ class ApiClient:
             sock.close()
 
 
+def as_object(path: str, answer: Mapping[str, Any]) -> Fact[Mapping[str, Any] | None]:
+    """Return the answer to a GET of this path, Unknown when it has not the form that it must."""
+    misfit = object_misfit(request_of(path)[0], answer)
+    return Unknown(f"GET {path}: {misfit}") if misfit else Known(answer)
+
+
 def _pool_class(api: ApiClient) -> type[urllib3.connectionpool.HTTPSConnectionPool]:
     """Return a pool whose connections its client knows while they are open."""
 
@@ -252,8 +267,9 @@ def _document(response: urllib3.BaseHTTPResponse, request: str) -> dict[str, Any
         document = json.loads(response.data)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise ApiError(f"{request}: {type(error).__name__}") from error
-    except ValueError as error:
-        raise ApiError(f"{request}: the answer is not JSON") from error
+    except (ValueError, RecursionError):
+        # Without a cause: that of a decoder holds what it could not decode.
+        raise ApiError(f"{request}: the answer is not JSON") from None
     finally:
         response.release_conn()
     if not isinstance(document, dict):

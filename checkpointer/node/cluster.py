@@ -86,7 +86,7 @@ class ClusterPin:
         found = self._api.find(_NAMESPACE)
         if isinstance(found, Unknown) or found.value is None:
             return ""
-        return str(found.value["metadata"]["uid"])
+        return str((found.value.get("metadata") or {}).get("uid") or "")
 
     def _save(self, identity: ClusterIdentity) -> None:
         value = {"authorities": sorted(identity.authorities), "uid": identity.uid}
@@ -114,7 +114,10 @@ class ClusterPin:
 
 def _authorities(path: Path) -> frozenset[str]:
     found = _CERTIFICATE.findall(path.read_bytes())
-    return frozenset(hashlib.sha256(base64.b64decode(one)).hexdigest() for one in found)
+    try:
+        return frozenset(hashlib.sha256(base64.b64decode(one)).hexdigest() for one in found)
+    except ValueError:
+        raise CheckpointerError(f"{path}: a certificate in it is not base64") from None
 
 
 def _parsed(value: Mapping[str, Any]) -> ClusterIdentity:

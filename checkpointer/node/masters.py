@@ -32,11 +32,11 @@ def read_masters(find: Find, node_name: str, port: int = 6443) -> Fact[Masters]:
     """
     nodes = find(LABELLED)
     if isinstance(nodes, Known) and nodes.value and nodes.value.get("items"):
-        items = sorted(nodes.value["items"], key=lambda node: str(node["metadata"]["name"]))
-        names = tuple(str(node["metadata"]["name"]) for node in items)
-        others = [node for node in items if node["metadata"]["name"] != node_name]
+        by_name = {(n.get("metadata") or {}).get("name") or "": n for n in nodes.value["items"]}
+        others = [by_name[name] for name in sorted(by_name) if name != node_name]
         found = tuple(_endpoint(a, port) for node in others for a in _addresses_of(node)[:1])
-        return Known(Masters(names, node_name, found))
+        if "" not in by_name:
+            return Known(Masters(tuple(sorted(by_name)), node_name, found))
     endpoints = find(ENDPOINTS)
     if isinstance(endpoints, Unknown):
         return endpoints

@@ -265,7 +265,7 @@ class NodePods:
         try:
             event = json.loads(line)
             kind, pod = event["type"], event["object"]
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, RecursionError):
             raise PodsError("watching pods: an event is not what it has to be") from None
         match kind:
             case "BOOKMARK":

@@ -32,7 +32,7 @@ class Rights:
 
     def refused(self, path: str) -> None:
         """Take note that a request for the object or collection at a path was refused."""
-        resource, verb = _request_of(path)
+        resource, verb = request_of(path)
         if resource in self._warned or resource not in NEEDED_FOR:
             return
         self._warned.add(resource)
@@ -45,12 +45,12 @@ class Rights:
         )
 
 
-def _request_of(path: str) -> tuple[str, str]:
+def request_of(path: str) -> tuple[str, str]:
     """Return the kind of object that a path of the API names, and what is asked of it.
 
     `/api/v1/namespaces/NS/secrets/NAME`, `/api/v1/nodes/NAME`, `/api/v1/pods`.
     """
-    parts = path.strip("/").split("/")
+    parts = path.partition("?")[0].strip("/").split("/")
     parts = parts[2:] if parts[0] == "api" else parts[3:]
     if parts[0] == "namespaces" and len(parts) > 2:
         parts = parts[2:]
