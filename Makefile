@@ -53,6 +53,16 @@ SCHEDULES ?= 100000
 simulate: $(STAMP) ## Whole nodes in virtual time: make simulate SEED=1 SCHEDULES=100000
 	@$(BIN)/python -m tests.simulation.schedules --seed $(SEED) --schedules $(SCHEDULES) $(SIMULATE_ARGS)
 
+.PHONY: soak
+soak: $(STAMP) ## Memory and descriptors over 15 minutes of churn (options: SOAK_ARGS=--help)
+	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
+
+FUZZ_EXAMPLES ?= 5000
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## Hostile input: make fuzz FUZZ_EXAMPLES=5000 (for each target)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/fuzz --timeout 0
+
 .PHONY: e2e
 e2e: $(STAMP) ## Scenarios on a real Kubernetes: make e2e KUBE_BIN_DIR=/path/to/binaries (as root)
 	@test -n "$(KUBE_BIN_DIR)" || { echo "e2e: set KUBE_BIN_DIR to a folder with kube-apiserver, kube-controller-manager, kube-scheduler and kubelet" >&2; exit 2; }

@@ -1,0 +1,55 @@
+"""Whatever happens to the node again and again leaves nothing behind in the agent's process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from checkpointer.simulation.waiting import wait_until
+from tests.soak.churn import Churn
+from tests.soak.process import ask_counts, descriptors_of
+
+WARM_UP, ROUNDS = 2, 3
+LONG = 30.0
+PASSING = ("builtins.", "collections.", "_thread.", "watchdog.")
+"""Kinds of objects of which there may be more or fewer at any moment."""
+
+
+@pytest.fixture
+def churn(folder: Path) -> Iterator[Churn]:
+    churn = Churn(folder, folder / "counts.json")
+    churn.start()
+    yield churn
+    churn.close()
+    assert churn.node.errors == []
+
+
+def lasting(churn: Churn) -> Counter[str]:
+    """Return how many objects of each kind the agent holds, but for those that come and go."""
+    found = ask_counts(churn.pid, churn.node.folder / "counts.json").objects
+    return Counter({kind: n for kind, n in found.items() if not kind.startswith(PASSING)})
+
+
+def grown(churn: Churn, before: Counter[str]) -> dict[str, int]:
+    """Return the kinds of which each round has left one."""
+    now = lasting(churn)
+    return {kind: n - before[kind] for kind, n in now.items() if n - before[kind] >= ROUNDS}
+
+
+@pytest.mark.timeout(400)
+def test_nothing_is_left_of_what_is_over(churn: Churn) -> None:
+    """Descriptors come to what they were, and of no kind of object there is one more a round."""
+    for _ in range(WARM_UP):
+        churn.round()
+    descriptors, objects = descriptors_of(churn.pid), lasting(churn)
+    for _ in range(ROUNDS):
+        churn.round()
+    wait_until(
+        lambda: descriptors_of(churn.pid) <= descriptors,
+        LONG,
+        f"descriptors as before\n{descriptors}\n{descriptors_of(churn.pid)}",
+    )
+    wait_until(lambda: not grown(churn, objects), LONG, f"no growth: {grown(churn, objects)}")
