@@ -29,11 +29,17 @@ _NODE: Final = {
         )
     )
 }
+_FOLDER: Final = Row(Table("VolumeSource", {"path": _TEXT, "type": _TEXT, "fsType": _TEXT}))
 _FORMS: Final[Mapping[str, Mapping[str, Row]]] = {
     "secrets": {"data": Row(Kind.MAP)},
     "configmaps": {"data": Row(Kind.MAP), "binaryData": Row(Kind.MAP)},
     "persistentvolumeclaims": {
         "spec": Row(Table("ClaimSpec", {"volumeName": _TEXT, "volumeMode": _TEXT}))
+    },
+    "persistentvolumes": {
+        "spec": Row(
+            Table("VolumeSpec", {"volumeMode": _TEXT, "hostPath": _FOLDER, "local": _FOLDER})
+        )
     },
     "nodes": {**_NODE, "items": Row(Each(Table("Node", {"metadata": Row(METADATA), **_NODE})))},
     "endpoints": {"subsets": Row(Each(_SUBSET))},

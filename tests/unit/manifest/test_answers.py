@@ -21,6 +21,7 @@ from checkpointer.manifest.answers import object_misfit
         ("endpoints", {"subsets": [{"addresses": [1]}]}, "subsets[0].addresses[0]: expected"),
         ("services", {"metadata": {"name": 1}}, "metadata.name: expected string, found a number"),
         ("services", {"spec": 1}, ""),
+        ("persistentvolumes", {"spec": {"hostPath": "/srv"}}, "spec.hostPath: expected an object"),
     ],
 )
 def test_an_objects_misfit_is_told_by_its_path(
