@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import random
 import socket
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from checkpointer.apply import Applier
@@ -33,8 +32,6 @@ from checkpointer.core.turns import Masters, has_company
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
-from checkpointer.node.cri import ContainerRuntime, find_runtime
-from checkpointer.node.cri_events import Watch
 from checkpointer.node.folders import FolderWatch
 from checkpointer.node.installation import Installation, read_pod_uid
 from checkpointer.node.kubeconfig import read_kubeconfig
@@ -43,13 +40,17 @@ from checkpointer.node.lease import HandOverLease
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.node.masters import as_state, from_state, others_answer, read_masters
 from checkpointer.node.pods import NodePods
-from checkpointer.node.probe import Prober
+from checkpointer.node.probe import Prober, prober_of
 from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.report.problems import Problems
 from checkpointer.report.reporter import Reporter, read_clocks
 from checkpointer.settings import check, selection, snapshot_settings
 from checkpointer.store.own import OWN_STATE, own_state, parse_own
 from checkpointer.store.revisions import Store
+
+if TYPE_CHECKING:
+    from checkpointer.node.cri import ContainerRuntime
+    from checkpointer.node.cri_events import Watch
 
 log = logging.getLogger(__name__)
 
@@ -103,19 +104,14 @@ class Wake:
 class Agent:
     """One node's agent. `run` returns when `stop` was called, between two cycles."""
 
-    def __init__(self, config: Config, dry_run: bool = False) -> None:
+    def __init__(self, config: Config, dry_run: bool = False, prober: Prober | None = None) -> None:
+        """Make it of its settings; `prober` is theirs, and may be at work already."""
         self._config, self._dry_run = config, dry_run
         self._node_name = config.node_name or socket.gethostname().lower()
         self._wake = Wake()
         self._stopping = False
-        jitter = random.uniform(0.0, config.probe.jitter_seconds)  # noqa: S311 - spreads load
-        self._prober = Prober(
-            config.endpoints,
-            config.kubeconfig,
-            replace(config.contact, jitter_seconds=jitter),
-            config.probe.timeout_seconds,
-            self._contact_changed,
-        )
+        self._prober = prober or prober_of(config)
+        self._prober.on_change = self._contact_changed
         self._pods = NodePods(config.kubeconfig, self._node_name, self._wake.set, self._prober.kick)
         self._pods_started = False
         self._watching = False
@@ -421,6 +417,9 @@ class Agent:
     def _find_runtime(self) -> None:
         if self._runtime is not None:
             return
+        # Not before: while this is imported the first probes are on their way.
+        from checkpointer.node.cri import ContainerRuntime, find_runtime
+
         endpoint = self._config.runtime_endpoint
         runtime = ContainerRuntime(endpoint) if endpoint else find_runtime()
         if runtime is not None:

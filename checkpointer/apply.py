@@ -29,17 +29,16 @@ from checkpointer.core.plan import (
     Snapshot,
 )
 from checkpointer.core.workload import Workload
-from checkpointer.errors import CheckpointerError, NotCheckpointableError
+from checkpointer.errors import CheckpointerError, NotCheckpointableError, RuntimeSilentError
 from checkpointer.manifest.legible import uid_of
 from checkpointer.manifest.render import render
-from checkpointer.node.cri import ContainerRuntime
-from checkpointer.node.cri_connection import RuntimeSilentError
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.observe import RawPod
 from checkpointer.store.errors import DiskError
 from checkpointer.store.revisions import Store
 
 if TYPE_CHECKING:
+    from checkpointer.node.cri import ContainerRuntime
     from checkpointer.snapshot import Snapshooter
 
 log = logging.getLogger(__name__)

@@ -52,3 +52,11 @@ class ApiError(CheckpointerError):
         self.status = status
         self.says_not_found = says_not_found
         """Whether it is the API that says so, and not some proxy that knows no such page."""
+
+
+class RuntimeCallError(CheckpointerError):
+    """A call to the container runtime failed; the text is one sentence naming the endpoint."""
+
+
+class RuntimeSilentError(RuntimeCallError):
+    """The runtime has not answered in time."""

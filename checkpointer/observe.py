@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from checkpointer.core.contact import Contact
 from checkpointer.core.decide import needs_runtime
@@ -23,12 +23,14 @@ from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload, template_of, workload_of
 from checkpointer.manifest.legible import fault_of, shown, uid_of, workload_anyway
 from checkpointer.manifest.select import CHECKPOINT, Selection, exclusion, is_meant, is_ready
-from checkpointer.node.cri import ContainerRuntime
 from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.store.revisions import Store
 from checkpointer.troubles import troubles
+
+if TYPE_CHECKING:
+    from checkpointer.node.cri import ContainerRuntime
 
 SIGNATURE_SECONDS = 5.0
 """How old the signs of a pod's rendered files may be; they are read once for so long."""

@@ -129,11 +129,15 @@ def _run_agent(
     early: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: early.append(number))
-    from checkpointer.agent import Agent
+    from checkpointer.node.probe import prober_of
     from checkpointer.report.log import configure
 
     configure(config.log.level, config.log.format)
-    agent = Agent(config, dry_run=arguments.dry_run)
+    prober = prober_of(config)
+    prober.start()  # the first answers come in while all else is imported
+    from checkpointer.agent import Agent
+
+    agent = Agent(config, dry_run=arguments.dry_run, prober=prober)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     if early:

@@ -18,12 +18,12 @@ from google.protobuf.message import Message
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.runtime import Runtime
+from checkpointer.errors import RuntimeCallError
 from checkpointer.node import cri_v1_pb2 as pb
 from checkpointer.node.cri_connection import (
     Answer,
     Connection,
     Method,
-    RuntimeCallError,
     RuntimeNotFoundError,
     socket_path,
 )

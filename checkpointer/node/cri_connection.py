@@ -27,7 +27,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from checkpointer.errors import CheckpointerError
+from checkpointer.errors import RuntimeCallError, RuntimeSilentError
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """What the kubelet accepts (cri-client, pkg/remote_runtime.go); a full node's list can be big."""
@@ -52,20 +52,12 @@ _MAX_DETAIL_CHARACTERS = 300
 _SUN_PATH_BYTES = 107
 
 
-class RuntimeCallError(CheckpointerError):
-    """A call to the container runtime failed; the text is one sentence naming the endpoint."""
-
-
 class RuntimeNotFoundError(RuntimeCallError):
     """The runtime answered that it does not know the object."""
 
 
 class RuntimeUnimplementedError(RuntimeCallError):
     """The runtime answered that it does not implement the call."""
-
-
-class RuntimeSilentError(RuntimeCallError):
-    """The runtime has not answered in time."""
 
 
 Answer = TypeVar("Answer", bound=Message)

@@ -10,11 +10,11 @@ import re
 import threading
 from collections.abc import Callable
 
+from checkpointer.errors import RuntimeCallError
 from checkpointer.node import cri_v1_pb2 as pb
 from checkpointer.node.cri_connection import (
     Connection,
     Method,
-    RuntimeCallError,
     RuntimeUnimplementedError,
     Stream,
 )

@@ -10,10 +10,12 @@ standing for ever.
 from __future__ import annotations
 
 import logging
+import random
 import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import requests
 import requests.adapters
 import urllib3.exceptions
 
+from checkpointer.config import Config
 from checkpointer.core.contact import (
     Contact,
     ContactRules,
@@ -140,7 +143,7 @@ class Prober:
         kubeconfig: Path,
         rules: ContactRules,
         timeout_seconds: float,
-        wake: Callable[[], None],
+        on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
         self.contact: Contact = initial_contact(clock())
@@ -151,7 +154,9 @@ class Prober:
         self._identity: Kubeconfig | None = None
         self._identity_time: int | None = None
         self._rules, self._timeout = rules, timeout_seconds
-        self._wake, self._clock = wake, clock
+        self.on_change = on_change
+        """Called, in the prober's thread, when contact enters another state."""
+        self._clock = clock
         self._asked: dict[str, _Asked] = {}
         self._done = threading.Condition()
         self._kicked = threading.Event()
@@ -159,7 +164,9 @@ class Prober:
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Begin to probe; once it has begun this does nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def kick(self) -> None:
         """Probe now: something hints that contact has changed."""
@@ -197,7 +204,7 @@ class Prober:
         self.contact = after_probe(before, results, self._rules, self._clock())
         self.rounds += 1
         if (before.state, before.is_answering) != (self.contact.state, self.contact.is_answering):
-            self._wake()
+            self.on_change()
 
     def _probe_all(self) -> list[ProbeResult]:
         try:
@@ -225,6 +232,17 @@ class Prober:
             self._identity = read_kubeconfig(self._kubeconfig)
             self._identity_time = changed_at
         return self._identity
+
+
+def prober_of(config: Config) -> Prober:
+    """Return the configuration's prober, not started yet."""
+    jitter = random.uniform(0.0, config.probe.jitter_seconds)  # noqa: S311 - spreads load
+    return Prober(
+        config.endpoints,
+        config.kubeconfig,
+        replace(config.contact, jitter_seconds=jitter),
+        config.probe.timeout_seconds,
+    )
 
 
 def _is_told(asked: dict[str, _Asked]) -> bool:

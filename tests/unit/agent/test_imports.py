@@ -11,6 +11,7 @@ LATE = {
     "checkpointer.report.http",
     "checkpointer.report.metrics",
     "checkpointer.snapshot",
+    "grpc",
     "kubernetes",
     "prometheus_client",
     "rich",
