@@ -1,35 +1,70 @@
-"""Runs the benchmarks: `make bench`, `make bench BENCH_ARGS='--json --only sanitize'`."""
+"""Measures the agent: `make bench`, `make bench BENCH_ARGS='--quick --json'`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
+from typing import Any
 
-from tests.bench import cold_start, sanitize
+from tests.bench import at_rest, cold_start, detection, growth, sanitize
+from tests.bench.case import Row, measured, progress, table
+from tests.bench.contender import other, this
 
-BENCHMARKS = {"cold_start": cold_start, "sanitize": sanitize}
+BENCHMARKS = {
+    "cold_start": cold_start,
+    "detection": detection,
+    "growth": growth,
+    "at_rest": at_rest,
+    "sanitize": sanitize,
+}
 
 
 def main() -> int:
-    """Measure; print a table each, or with --json one object for all."""
+    """Measure; print one table, or with --json one object."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--only", choices=BENCHMARKS, help="run this one")
-    parser.add_argument("--runs", type=int, default=5, help="how often to measure (default: 5)")
+    parser.add_argument(
+        "--only", choices=BENCHMARKS, nargs="+", default=list(BENCHMARKS), help="run these"
+    )
+    parser.add_argument("--runs", type=int, default=None, help="default: 5, 3 with --quick")
+    parser.add_argument("--quick", action="store_true", help="some four minutes in all")
+    parser.add_argument(
+        "--versus",
+        metavar="CMD",
+        help="measure this command too, turn by turn; {config}, {kubeconfig}, {manifests}, ... "
+        "stand for what it needs of the node (tests/bench/contender.py)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     for benchmark in BENCHMARKS.values():
         benchmark.add_arguments(parser)
     arguments = parser.parse_args()
-    chosen = [arguments.only] if arguments.only else list(BENCHMARKS)
-    results = {}
-    for name in chosen:
-        results[name] = BENCHMARKS[name].rows(arguments)
-        if not arguments.json:
-            sys.stdout.write("\n".join(BENCHMARKS[name].table(results[name])) + "\n\n")
-            sys.stdout.flush()
+    arguments.runs = arguments.runs or (3 if arguments.quick else 5)
+    contenders = [this(), *([other(arguments.versus)] if arguments.versus else [])]
+    machine = _machine()
+    rows: list[Row] = []
+    for name in arguments.only:
+        for case in BENCHMARKS[name].cases(arguments):
+            progress(f"measuring: {case.name}")
+            rows += measured(case, contenders)
+    machine["load_after"] = os.getloadavg()[0]
     if arguments.json:
-        sys.stdout.write(json.dumps(results) + "\n")
+        sys.stdout.write(json.dumps({"machine": machine, "rows": rows}) + "\n")
+    else:
+        described = ", ".join(f"{key} {value}" for key, value in machine.items())
+        sys.stdout.write("\n".join([described, *table(rows)]) + "\n")
     return 0
+
+
+def _machine() -> dict[str, Any]:
+    """Return what the numbers depend on; a load beside the agent's own falsifies them."""
+    return {
+        "cores": os.cpu_count(),
+        "kernel": platform.release().split("-")[0],
+        "python": platform.python_version(),
+        "load_before": os.getloadavg()[0],
+    }
 
 
 if __name__ == "__main__":
