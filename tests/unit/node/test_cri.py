@@ -437,24 +437,41 @@ class TestTrouble:
         until(lambda: _open_files() <= before + 3)
         adapter.close()
 
-    def test_at_rest_there_are_no_threads(self, fake: FakeRuntime) -> None:
-        """After a look gRPC is put down, with the threads that would wake all the time.
+    @pytest.mark.parametrize("watches", [False, True], ids=["looks", "watches events"])
+    def test_at_rest_there_are_no_threads(self, fake: FakeRuntime, watches: bool) -> None:
+        """After looks and watches gRPC is put down, with threads that would wake all the time.
 
         In a process of its own: here the fake runtime keeps gRPC up.
         """
+        streaming = threading.Event()
+
+        def events(context: grpc.ServicerContext) -> Iterator[pb.ContainerEventResponse]:
+            streaming.set()
+            while context.is_active():
+                yield pb.ContainerEventResponse(container_id="c1")
+                time.sleep(0.02)
+
+        fake.events = events
         script = (
-            "import os, sys, time\n"
+            "import os, sys, threading, time\n"
             "from checkpointer.node.cri import ContainerRuntime\n"
-            "print(type(ContainerRuntime(sys.argv[1]).observe()).__name__)\n"
+            "runtime, woken = ContainerRuntime(sys.argv[1]), threading.Event()\n"
+            "print(type(runtime.observe()).__name__)\n"
+            "if sys.argv[2] == 'True':\n"
+            "    watch = runtime.watch(woken.set)\n"
+            "    while not watch.supported:\n"
+            "        time.sleep(0.01)\n"
+            "    watch.close()\n"
             "end = time.monotonic() + 10\n"
             "while len(os.listdir('/proc/self/task')) > 1 and time.monotonic() < end:\n"
             "    time.sleep(0.01)\n"
             "print(len(os.listdir('/proc/self/task')))\n"
         )
-        command = [sys.executable, "-c", script, str(fake.path)]
+        command = [sys.executable, "-c", script, str(fake.path), str(watches)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["Known", "1"]
         assert done.stderr == ""
+        assert streaming.is_set() == watches
 
     def test_a_failed_look_does_not_cut_off_a_stop(
         self, fake: FakeRuntime, cri: ContainerRuntime
