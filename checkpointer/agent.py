@@ -156,7 +156,7 @@ class Agent:
         self._unsaved: dict[str, str] = {}
         """Why a state of the node could not be saved, by its name."""
         self._own_saved = OwnRecord()
-        self._told: tuple[str, ...] = ()
+        self._told: tuple[object, ...] = ()
         self._faults = 0
         """Cycles in a row that failed."""
         self._is_carried = True
@@ -440,8 +440,8 @@ class Agent:
         """Log the sentence when what it says has changed."""
         told = (
             seen.contact.state.value,
-            *(f"{type(action).__name__} {action.workload}" for action in plan.actions),
-            *(f"{workload} {s.state}" for workload, s in plan.standings.items()),
+            tuple((type(action), action.workload) for action in plan.actions),
+            tuple((workload, standing.state) for workload, standing in plan.standings.items()),
         )
         if told != self._told:
             self._told = told

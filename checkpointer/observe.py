@@ -106,13 +106,13 @@ class PodReader:
         if known.pod is None or known.problem:
             return known
         if known.pod.is_parent and now.monotonic - known.signed_at >= SIGNATURE_SECONDS:
-            marks = self._kubelet.volume_marks(uid)
+            marks = self._kubelet.volume_marks(known.pod.uid)
             known.signature = f"{known.content} {marks}"
             known.signed_at = now.monotonic
         ready_seconds = 0.0
         if known.ready_at is not None:
             ready_seconds = max(0.0, now.wall - known.ready_at)
-        known.pod = replace(known.pod, signature=known.signature, ready_seconds=ready_seconds)
+        known.pod = known.pod.told_again(known.signature, ready_seconds)
         return known
 
     def _convert(self, raw: RawPod, before: _KnownPod | None) -> _KnownPod:

@@ -50,7 +50,7 @@ def activation(
     if hand_over.is_under_way(checkpoint.record.hand_over, situation.boot_id):
         return _under_way(checkpoint, revision, pods, occupancy, track, situation)
     if contact.state is not ContactState.LOST:
-        return Step(Standing("standby"), replace(track, down_since=None, parent_crashes=0))
+        return Step(Standing("standby"), _at_rest(track))
     if not contact.is_gone:
         return Step(Standing("waiting", "the API, which answers again"), track)
     if isinstance(occupancy, Unknown):
@@ -78,6 +78,13 @@ def _is_up(revision: Revision, occupancy: Occupancy, track: Track) -> bool:
     if revision.stage == 0 and track.was_leaving:
         return bool(occupancy.copy_running)
     return occupancy.is_running
+
+
+def _at_rest(track: Track) -> Track:
+    """Return the track of a workload that is not missed; the same object when it is so already."""
+    if track.down_since is None and not track.parent_crashes:
+        return track
+    return replace(track, down_since=None, parent_crashes=0)
 
 
 def _wait(

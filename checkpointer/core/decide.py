@@ -118,7 +118,9 @@ def decide(
     builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since, own)
     for checkpoint in checkpoints:
         workload = checkpoint.workload
-        track = memory.tracks.get(workload, Track(absent_seconds=checkpoint.record.absent_seconds))
+        track = memory.tracks.get(workload) or Track(
+            absent_seconds=checkpoint.record.absent_seconds
+        )
         pods = _pods_of(workload, seen, by_workload)
         if own is not None and workload == own.workload:
             builder.add_own(checkpoint, pods, manifests, situation, own)
@@ -130,7 +132,7 @@ def decide(
         checkpoint = _informed(checkpoint, track, pods, is_active, now.boot_id)
         if isinstance(pods, Known):
             good = promoted(checkpoint, pods.value, memory, failed_snapshots, situation)
-            checkpoint = replace(checkpoint, record=good)
+            checkpoint = _with_record(checkpoint, good)
         if isinstance(seen.manifests, Unknown):
             step = Step(Standing("frozen", f"the manifest folder: {seen.manifests.reason}"), track)
         else:
@@ -499,8 +501,8 @@ def _with_leaving(
         return track
     if situation.contact.state not in (ContactState.REACHABLE, ContactState.SUSPECT):
         return track
-    leaves = all(p.terminating or p.finished for p in pods.value)
-    return track if track.was_leaving is leaves else replace(track, was_leaving=leaves)
+    stays = any(not p.terminating and not p.finished for p in pods.value)
+    return track if track.was_leaving is not stays else replace(track, was_leaving=not stays)
 
 
 def _with_parents(record: Record, pods: Fact[tuple[Pod, ...]]) -> Record:
@@ -518,7 +520,7 @@ def _believed(pods: tuple[Pod, ...], seen: Observation, now: Moment) -> tuple[Po
     """
     if isinstance(seen.kubelet, Known):
         age = max(0.0, now.wall - seen.kubelet.value.started_at / 1e9)
-        pods = tuple(replace(p, ready_seconds=min(p.ready_seconds, age)) for p in pods)
+        pods = tuple(p if p.ready_seconds <= age else replace(p, ready_seconds=age) for p in pods)
     if isinstance(seen.runtime, Known):
         containers = seen.runtime.value.containers
         running = {(c.pod_uid, c.id) for c in containers if c.state is ContainerState.RUNNING}

