@@ -79,27 +79,40 @@ class FolderWatch:
         # No inotify instance or watch left, or the folder went: the next call tries again.
         with contextlib.suppress(OSError):
             watched.watch = self._observer.schedule(
-                _handler(watched), str(watched.path), recursive=watched.recursive
+                _handler(watched),
+                str(watched.path),
+                recursive=watched.recursive,
+                event_filter=_changes(),
             )
             watched.inode = inode
             watched.on_change(watched.path)
 
 
+def _changes() -> list[type[FileSystemEvent]]:
+    """Return the events that the kernel is to tell of: all but that a file is opened or read.
+
+    Our own looking does that: reading a store of a thousand checkpoints would overrun the queue.
+    """
+    from watchdog import events
+
+    reads = (events.FileOpenedEvent, events.FileClosedNoWriteEvent)
+    kinds = [kind for kind in vars(events).values() if isinstance(kind, type)]
+    abstract = (events.FileSystemEvent, events.FileSystemMovedEvent)
+    return [
+        kind
+        for kind in kinds
+        if issubclass(kind, events.FileSystemEvent) and kind not in (*reads, *abstract)
+    ]
+
+
 def _handler(watched: _Watched) -> FileSystemEventHandler:
-    from watchdog.events import (
-        EVENT_TYPE_CLOSED_NO_WRITE,
-        EVENT_TYPE_DELETED,
-        EVENT_TYPE_OPENED,
-        FileSystemEventHandler,
-    )
+    from watchdog.events import EVENT_TYPE_DELETED, FileSystemEventHandler
 
     class _Handler(FileSystemEventHandler):
         def on_any_event(self, event: FileSystemEvent) -> None:
             if event.event_type == EVENT_TYPE_DELETED and event.src_path == str(watched.path):
                 watched.inode = None  # a new folder may be given the same inode
-            # Our own looking opens and closes files: that must not wake us again.
-            if event.event_type not in (EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE):
-                watched.on_change(Path(os.fsdecode(event.dest_path or event.src_path)))
+            watched.on_change(Path(os.fsdecode(event.dest_path or event.src_path)))
 
     return _Handler()
 
