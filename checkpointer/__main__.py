@@ -32,6 +32,26 @@ COMMANDS = {
 }
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Asks for the terminal's width itself: argparse imports shutil and four compressors for it,
+    with every option that is declared, also in the instance that is parked.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """Return the terminal's width as shutil.get_terminal_size does."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 80
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status (2: wrong usage or configuration)."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -41,12 +61,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="checkpointer",
         description="Brings a Kubernetes node's pods back when it restarts without an API server.",
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"checkpointer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary.capitalize() + ".",
+            formatter_class=_Formatter,
+        )
         if name == chosen:
             suffix = "_" if keyword.iskeyword(name) else ""
             module = importlib.import_module(f"checkpointer.cli.{name.replace('-', '_')}{suffix}")
