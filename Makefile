@@ -69,7 +69,7 @@ e2e: $(STAMP) ## Scenarios on a real Kubernetes: make e2e KUBE_BIN_DIR=/path/to/
 	KUBE_BIN_DIR="$(KUBE_BIN_DIR)" $(BIN)/pytest tests/e2e --timeout 1800 $(E2E_ARGS)
 
 .PHONY: bench
-bench: $(STAMP) ## How long recovery and judging pods take (options: BENCH_ARGS=--help)
+bench: $(STAMP) ## What the agent costs and how fast it is (BENCH_ARGS=--quick: 4 minutes)
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 .PHONY: format

@@ -72,7 +72,7 @@ def measure(contender: Contender, seconds: float) -> list[Sample]:
 def measure_parked(contender: Contender) -> list[Sample]:
     """Measure an instance that waits for the lock."""
     with fresh_node() as node:
-        node.configure()
+        node.configure(http={})  # as on a real node: an address that is given has to be parsed
         lock = InstanceLock(node.lock_file)
         lock.try_acquire()
         try:
