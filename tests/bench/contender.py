@@ -43,7 +43,9 @@ class Contender:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={k: v for k, v in os.environ.items() if not k.startswith("CHECKPOINTER_")},
+                # Not here: `python -m` would take this checkout's agent for any other one.
+                cwd=node.folder,
+                env=_environment(),
             )
             found = Process(process, began)
             try:
@@ -105,6 +107,11 @@ class Process:
 
     def _read(self, name: str) -> str:
         return Path(f"/proc/{self._process.pid}/{name}").read_text()
+
+
+def _environment() -> dict[str, str]:
+    found = {k: v for k, v in os.environ.items() if not k.startswith("CHECKPOINTER_")}
+    return found | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def this() -> Contender:
