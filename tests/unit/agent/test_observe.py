@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -417,3 +417,10 @@ def test_the_agent_is_recognised_and_its_own_copy_needs_no_runtime(
 
 
 OWN = Workload("kube-system", "DaemonSet", "agent")
+
+
+def test_what_is_told_again_of_a_pod_is_all_of_it() -> None:
+    """Each field of its own is named there, and a new one must not be forgotten."""
+    pod = Pod(OWN, "u", "n", True, True, True, True, 1.0, frozenset("c"), "s", "t", "e", "f")
+    assert pod.told_again("s2", 2.0) == replace(pod, signature="s2", ready_seconds=2.0)
+    assert all(getattr(pod, field.name) for field in fields(Pod)), "and this test knows them all"
