@@ -103,7 +103,7 @@ class Snapshooter:
             pod, self.runtime, self._kubelet.path, self._settings.pin_images, _policy(kubelet)
         )
         options = replace(
-            options,
+            self._settings.options,
             inline_secrets=inline,
             kubelet_version=node.kubelet_version,
             has_cloud_address=_has_cloud_address(kubelet, node),

@@ -10,18 +10,24 @@ import logging
 
 log = logging.getLogger(__name__)
 
+_GET, _LIST = "get", "list and watch"
+
 NEEDED_FOR = {
-    "pods": "the pods of this node are not known: none is snapshotted, no copy's pod is seen to "
+    (
+        "pods",
+        _LIST,
+    ): "the pods of this node are not known: none is snapshotted, no copy's pod is seen to "
     "return by the API",
-    "nodes": "the kubelet's version is not known: names of environment variables that only "
+    ("nodes", _GET): "the kubelet's version is not known: names of environment variables that only "
     "kubelets since 1.32 take are left out of copies",
-    "configmaps": "pods whose environment comes from a ConfigMap cannot be checkpointed",
-    "secrets": "pods that opted in to secrets in their environment cannot be checkpointed",
-    "persistentvolumeclaims": "pods with volume claims cannot be checkpointed",
-    "persistentvolumes": "pods with volume claims cannot be checkpointed",
-    "services": "the agent does not notice that it was uninstalled",
+    ("configmaps", _GET): "pods whose environment comes from a ConfigMap cannot be checkpointed",
+    ("secrets", _GET): "pods that opted in to secrets in their environment cannot be checkpointed",
+    ("persistentvolumeclaims", _GET): "pods with volume claims cannot be checkpointed",
+    ("persistentvolumes", _GET): "pods with volume claims cannot be checkpointed",
+    ("services", _GET): "the agent does not notice that it was uninstalled",
 }
-"""What is missing without a right. Others may be refused: a node has them or does without."""
+"""What is missing without a right. Others may be refused: a node has them or does without. A
+kubelet may not list nodes, say; masters are told by the API's endpoints then."""
 
 
 class Rights:
@@ -33,7 +39,7 @@ class Rights:
     def refused(self, path: str) -> None:
         """Take note that a request for the object or collection at a path was refused."""
         resource, verb = request_of(path)
-        if resource in self._warned or resource not in NEEDED_FOR:
+        if resource in self._warned or (resource, verb) not in NEEDED_FOR:
             return
         self._warned.add(resource)
         log.warning(
@@ -41,7 +47,7 @@ class Rights:
             verb,
             resource,
             path,
-            NEEDED_FOR[resource],
+            NEEDED_FOR[resource, verb],
         )
 
 
@@ -54,4 +60,4 @@ def request_of(path: str) -> tuple[str, str]:
     parts = parts[2:] if parts[0] == "api" else parts[3:]
     if parts[0] == "namespaces" and len(parts) > 2:
         parts = parts[2:]
-    return parts[0], "get" if len(parts) > 1 else "list and watch"
+    return parts[0], _GET if len(parts) > 1 else _LIST

@@ -14,7 +14,7 @@ import yaml
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.node.api import ApiClient
 from checkpointer.node.pods import NodePods
-from checkpointer.node.rights import NEEDED_FOR, Rights
+from checkpointer.node.rights import NEEDED_FOR, Rights, request_of
 from checkpointer.simulation.api_server import ApiServer
 from checkpointer.simulation.authorizer import User
 from checkpointer.simulation.certificates import Authority
@@ -129,16 +129,17 @@ def test_right_is_told_by_the_path(
 ) -> None:
     """Objects of a namespace, of the cluster, and collections."""
     Rights().refused(path)
-    assert f" {resource} (GET {path}: HTTP 403): {NEEDED_FOR[resource]}" in caplog.text
+    assert f" {resource} (GET {path}: HTTP 403): {NEEDED_FOR[request_of(path)]}" in caplog.text
 
 
 def test_right_that_a_node_does_without_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """The kubelet's identity may not read controllers, and need not."""
     Rights().refused("/apis/apps/v1/namespaces/kube-system/daemonsets/pod-checkpointer")
+    Rights().refused("/api/v1/nodes?labelSelector=node-role.kubernetes.io%2Fcontrol-plane")
     assert caplog.text == ""
 
 
 def test_rights_that_are_warned_of_are_documented() -> None:
     """The warning refers to the page."""
     page = (Path(__file__).parents[3] / "docs/identity.md").read_text()
-    assert [name for name in NEEDED_FOR if f"| `{name}` |" not in page] == []
+    assert [name for name, _ in NEEDED_FOR if f"| `{name}` |" not in page] == []

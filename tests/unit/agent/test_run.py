@@ -39,7 +39,7 @@ import json, os, sys
 folder, log = sys.argv[1:3]
 class Spy:
     def find_spec(self, name, path=None, target=None):
-        if name in ("urllib3", "watchdog"):
+        if name in ("kubernetes", "watchdog"):
             with open(log, "a") as file:
                 print(json.dumps([name, os.listdir(folder)]), file=file)
 sys.meta_path.insert(0, Spy())
@@ -250,7 +250,7 @@ def test_boot_activates_before_anything_heavy_is_imported(
     wait_until(web.manifests, 10, "the manifest")
     wait_until(lambda: "watchdog" in imports(log), 10, "the watch of folders")
     web.restore_network()
-    wait_until(lambda: "urllib3" in imports(log), 10, "the client")
+    wait_until(lambda: "kubernetes" in imports(log), 10, "the client")
     for files in imports(log).values():
         assert [name for name in files if name.startswith("pod-checkpointer-")]
     assert agent.signal(signal.SIGTERM) == 0
