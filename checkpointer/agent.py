@@ -54,6 +54,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MASTERS_RETRY_SECONDS = 5.0
+"""How soon to ask again for the masters while they are not known, doubled each time: a new API
+server tells its own address only after a while."""
+
 SHORTEST_PAUSE_SECONDS = 0.05
 """Between two cycles, however many events come in: the agent never loops hot."""
 
@@ -163,7 +167,7 @@ class Agent:
         """Whether the last plan was made on what the API knows and all of it could be applied."""
         self._boot_id = ""
         self._masters: Fact[Masters] = Unknown("the store has not been read yet")
-        self._masters_read_at = float("-inf")
+        self._masters_due_at, self._masters_pause = 0.0, MASTERS_RETRY_SECONDS
         self._others: Fact[bool] = Unknown("not asked yet")
         """Whether another master's API server answered when that was asked last."""
         self._others_asked_at = float("-inf")
@@ -181,8 +185,8 @@ class Agent:
     def _ask_for_turn(self, seen: Observation, now: Moment) -> Observation:
         """Ask whether another API server is there, and if so for the lease."""
         if now.monotonic - self._others_asked_at >= ASK_AGAIN_SECONDS:
-            self._others_asked_at = now.monotonic
             self._others = others_answer(self._masters, self._ask_master)
+            self._others_asked_at = self._now().monotonic  # silent masters take their time
         seen = replace(seen, others_answer=self._others)
         if not has_company(self._others, seen.contact, now.monotonic):
             return seen
@@ -288,6 +292,10 @@ class Agent:
         self._is_settled = contact.state is not ContactState.SUSPECT and (
             contact.state is not ContactState.REACHABLE or was_asked
         )
+        is_reachable = contact.state is ContactState.REACHABLE
+        if isinstance(self._masters, Unknown) and is_reachable and not asks_runtime:
+            pause = max(self._masters_due_at - now.monotonic, SHORTEST_PAUSE_SECONDS)
+            plan = replace(plan, wake_in=min(plan.wake_in, pause))
         return plan if done else replace(plan, wake_in=min(plan.wake_in, 1.0))
 
     def _cycle_safely(self) -> Plan | None:
@@ -512,15 +520,18 @@ class Agent:
 
     def _read_masters(self, contact: ContactState, now: Moment) -> None:
         """Ask for the control plane's nodes now and then, and keep them for worse times."""
-        is_due = now.monotonic - self._masters_read_at >= self._config.timing.resync_seconds
+        is_due = now.monotonic >= self._masters_due_at
         if contact is not ContactState.REACHABLE or self._pods.client is None or not is_due:
             return
-        self._masters_read_at = now.monotonic
+        resync = self._config.timing.resync_seconds
+        self._masters_due_at = now.monotonic + min(resync, self._masters_pause)
+        self._masters_pause *= 2.0
         masters = read_masters(self._pods.find, self._node_name, self._api_port())
         if isinstance(masters, Unknown):
             log.debug("the control plane's nodes: %s", masters.reason)
             return
-        self._masters = masters
+        self._masters, self._masters_pause = masters, resync
+        self._masters_due_at = now.monotonic + resync
         if not self._dry_run:
             try:
                 self._store.write_state(MASTERS_STATE, as_state(masters.value))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from checkpointer.core.checkpoint import Checkpoint, Revision
+from checkpointer.core.checkpoint import Checkpoint, Revision, last_known_good
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import Workload, identifying_labels, template_of, workload_of
 from checkpointer.errors import NotCheckpointableError
@@ -196,9 +196,9 @@ class Snapshooter:
     def _prune(self, workload: Workload, checkpoint: Checkpoint | None, kept: set[int]) -> None:
         """Remove all revisions but these, the last known good, and the newest few."""
         numbers = [r.number for r in checkpoint.revisions] if checkpoint else []
-        good = checkpoint.record.good[:1] if checkpoint else ()
+        good = last_known_good(checkpoint) if checkpoint else None
         try:
-            keep = kept.union(good, numbers[: self._settings.keep_revisions - 1])
+            keep = kept.union([good or 0], numbers[: self._settings.keep_revisions - 1])
             self._store.prune(workload, keep)
         except DiskError as error:  # the new revision is there all the same
             log.warning("%s: %s", workload, error)

@@ -37,8 +37,11 @@ def describe(parser: argparse.ArgumentParser, about: str, statuses: dict[int, st
     add_config_arguments(parser.add_argument_group("configuration"))
 
 
-def carry_out(body: Body, arguments: argparse.Namespace) -> int:
-    """Run a command with the configuration that its options lead to; return its exit status."""
+def carry_out(body: Body, arguments: argparse.Namespace, failed: int = EXIT_FAILED) -> int:
+    """Run a command with the configuration that its options lead to; return its exit status.
+
+    `failed` is that of a command that could not be carried out.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -51,10 +54,8 @@ def carry_out(body: Body, arguments: argparse.Namespace) -> int:
         return _tell(error, EXIT_USAGE)
     except RefusedError as error:
         return _tell(error, EXIT_NO)
-    except CheckpointerError as error:
-        return _tell(error, EXIT_FAILED)
-    except OSError as error:
-        return _tell(error, EXIT_FAILED)
+    except (CheckpointerError, OSError) as error:
+        return _tell(error, failed)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

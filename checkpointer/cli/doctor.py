@@ -55,7 +55,7 @@ def duration(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what every check says; return the exit status."""
-    return carry_out(_examine, arguments)
+    return carry_out(_examine, arguments, EXIT_FAIL)
 
 
 def _examine(arguments: argparse.Namespace, config: Config) -> int:

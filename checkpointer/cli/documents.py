@@ -17,13 +17,13 @@ from typing import Any
 
 import yaml
 
+from checkpointer import shallow_yaml
 from checkpointer.errors import CheckpointerError
 
 LARGEST = 64 << 20
 """Bytes of one input; a node's 250 pods are a few MiB."""
 _MOST_VALUES = 5_000_000
 """In one document with its aliases written out: a few lines of YAML can stand for billions."""
-_DEEPEST = 500
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = (
@@ -53,7 +53,7 @@ class DocumentError(CheckpointerError):
     """An input could not be read, or is neither YAML nor JSON; the message names it."""
 
 
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader: Any = shallow_yaml.loader()
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -61,17 +61,6 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
     """PyYAML's parser with go-yaml's rules for scalars."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as in the base class
-    _depth = 0
-
-    def descend_resolver(self, *_: Any) -> None:
-        """Count the levels on the way down: libyaml's binding ends the process at too many."""
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise ValueError(f"nested more than {_DEEPEST} levels deep")
-
-    def ascend_resolver(self) -> None:
-        """Count them on the way up."""
-        self._depth -= 1
 
 
 class _Dumper(_SafeDumper):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from checkpointer.cli.command import EXIT_NO, RefusedError, carry_out, describe
 from checkpointer.cli.local_node import LocalNode, NodeError
 from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
-from checkpointer.core.checkpoint import Checkpoint
+from checkpointer.core.checkpoint import Checkpoint, last_known_good
 from checkpointer.errors import CheckpointerError
 from checkpointer.report.spans import size
 from checkpointer.store import layout
@@ -21,9 +21,9 @@ from checkpointer.store.durable import is_temporary
 from checkpointer.store.lock import InstanceLock
 
 ABOUT = """Remove revisions beyond snapshot.keepRevisions, damaged ones among them, and what a
-process that died has left. Kept are what is active, what would be activated, and the newest. The
-agent does this by itself after each snapshot and at its start; while it runs, this only tells
-what it would find."""
+process that died has left. Kept are what is active, what would be activated, the last known good,
+and the newest. The agent does this by itself after each snapshot and at its start; while it runs,
+this only tells what it would find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,8 @@ def _kept(node: LocalNode, checkpoint: Checkpoint, keep: int) -> set[int]:
     numbers = [r.number for r in checkpoint.revisions]
     sound = [n for n in numbers if n not in checkpoint.record.failed]
     kept = {*numbers[:keep], *sound[:1]}
+    if (good := last_known_good(checkpoint)) is not None:
+        kept.add(good)
     if (manifest := node.active(checkpoint.workload)) is not None:
         kept.add(manifest.revision)
     if checkpoint.hold is not None and checkpoint.hold.revision:

@@ -158,7 +158,7 @@ def _under_way(
     if is_reachable and isinstance(pods, Known):
         stays = [p for p in pods.value if not p.terminating and not p.finished]
         is_over = hand_over.time_left(record.hand_over, situation) <= 0
-        if not stays and (is_over or all(p.finished for p in pods.value)):
+        if not stays and (is_over or not pods.value):
             gone = replace(record, hand_over=replace(record.hand_over, to=""))
             return Step(Standing("standby", "a parent"), track, record=gone)
         if any(p.ready and is_current(p, found.parent_up) for p in stays):

@@ -144,3 +144,13 @@ def choose_revision(checkpoint: Checkpoint, proven: bool = False) -> Revision | 
     sound = [r for r in checkpoint.revisions if r.number not in record.failed]
     good = [r for r in sound if proven and r.number in record.good]
     return next(iter(good or sound or checkpoint.revisions), None)
+
+
+def last_known_good(checkpoint: Checkpoint) -> int | None:
+    """Return the newest stored revision whose parent stayed Ready for long; None without one yet.
+
+    One that kept crashing as a copy is none.
+    """
+    record = checkpoint.record
+    stored = {revision.number for revision in checkpoint.revisions} - {*record.failed}
+    return next((number for number in record.good if number in stored), None)

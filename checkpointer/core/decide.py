@@ -27,7 +27,7 @@ from checkpointer.core.itself import (
     remember_itself,
     taken_along,
 )
-from checkpointer.core.lease import Claim, turn_of
+from checkpointer.core.lease import Claim, Turn, turn_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import Occupancy, is_current, occupancies
@@ -97,7 +97,7 @@ def decide(
         sentence = _in_one_line(f"frozen: {seen.checkpoints.reason}")
         is_lost = seen.contact.state is ContactState.LOST
         wake_in = rules.lost_watch_seconds if is_lost else rules.tick_seconds
-        return Plan(sentence, memory, wake_in=wake_in)
+        return Plan(sentence, memory, wake_in=wake_in, turn=Turn.KEPT)
     memory = _remember_kubelet(seen, memory, now.monotonic)
     memory = remember_itself(seen, memory, rules, now.monotonic)
     memory = settled(memory, seen.checkpoints.value, seen.pods, failed_snapshots)

@@ -58,6 +58,8 @@ class _Moment:
 
     reason: str
     parent: Sandbox | None = None
+    refused: Pod | None = None
+    """The pod that the kubelet refused beside the copy: its controller's next one is let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +119,17 @@ def _release(
     track: Track,
     situation: Situation,
 ) -> Step:
-    record = checkpoint.record
+    record, way = checkpoint.record, HandOver()
     standing = Standing("standby", "the parent to be Ready")
-    if moment.parent is None:
-        record = replace(record, hand_over=HandOver())
-    else:
+    if moment.parent is not None:
         template = template_of(moment.parent.labels)
         way = hand_over.begun(record.hand_over, moment.parent.uid, template, situation)
-        record = replace(record, hand_over=way)
+    elif moment.refused is not None:
+        pod = moment.refused
+        way = hand_over.begun(record.hand_over, pod.uid, pod.template, situation)
+    if way.to:
         standing = Standing("handing over", "its parent to serve")
+    record = replace(record, hand_over=way)
     action = Release(
         checkpoint.workload,
         manifest.file_name,
@@ -179,16 +183,19 @@ def _moment(
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
     is_refused = bool(wanted) and all(p.finished for p in wanted)
     if is_reachable and is_settled and is_refused and _is_made_anew(checkpoint, active, situation):
-        return _in_turn(_Moment("its parent was refused beside the copy"), active, situation)
+        moment = _Moment("its parent was refused beside the copy", refused=wanted[0])
+        return _in_turn(moment, active, situation)
     return waits[0] if waits else None
 
 
 def _in_turn(moment: _Moment, active: Revision | None, situation: Situation) -> _Moment | _Wait:
-    """Return the moment, or what is missing for one of several masters to use it."""
+    """Return the moment, or what stage 0 waits for to use it: one at a time, here and elsewhere."""
     if active is None or active.stage > 0:
         return moment
+    if situation.hand_over_left > 0:
+        return _Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
     if situation.turn_in > 0:
-        return _Wait("its turn among the masters", situation.turn_in)
+        return _Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
     if situation.turn_waits_for:
         return _Wait(situation.turn_waits_for, ASK_AGAIN_SECONDS, False, wants_turn=True)
     return moment
@@ -213,10 +220,6 @@ def _way_for(
     )
     if against is not None:
         return _Wait(*against)
-    if active is not None and active.stage == 0 and situation.hand_over_left > 0:
-        return _Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
-    if active is not None and active.stage == 0 and situation.turn_in > 0:
-        return _Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
     if active is not None and active.has_init and not idle and not _have_app(mine, active):
         return _Wait("its parent's init containers", is_long=False)
     if not mine and all(c.state is ContainerState.CREATED for c in idle):

@@ -13,10 +13,18 @@ from checkpointer.manifest.fields import METADATA
 from checkpointer.manifest.shapes import Each, Kind, Row, Table, misfits
 
 _TEXT: Final = Row(Kind.TEXT)
+_CONDITION: Final = Table(
+    "Condition", dict.fromkeys(("type", "status", "reason", "message"), _TEXT)
+)
 _ADDRESS: Final = Table("NodeAddress", {"type": _TEXT, "address": _TEXT})
 _ENDPOINT: Final = Each(Table("EndpointAddress", {"ip": _TEXT}))
 _SUBSET: Final = Table(
-    "EndpointSubset", {"addresses": Row(_ENDPOINT), "notReadyAddresses": Row(_ENDPOINT)}
+    "EndpointSubset",
+    {
+        "addresses": Row(_ENDPOINT),
+        "notReadyAddresses": Row(_ENDPOINT),
+        "ports": Row(Each(Table("EndpointPort", {"port": Row(Kind.INT32)}))),
+    },
 )
 _NODE: Final = {
     "status": Row(
@@ -24,17 +32,24 @@ _NODE: Final = {
             "NodeStatus",
             {
                 "addresses": Row(Each(_ADDRESS)),
+                "conditions": Row(Each(_CONDITION)),
                 "nodeInfo": Row(Table("NodeSystemInfo", {"kubeletVersion": _TEXT})),
             },
         )
-    )
+    ),
+    "spec": Row(Table("NodeSpec", {"providerID": _TEXT})),
 }
 _FOLDER: Final = Row(Table("VolumeSource", {"path": _TEXT, "type": _TEXT, "fsType": _TEXT}))
 _FORMS: Final[Mapping[str, Mapping[str, Row]]] = {
     "secrets": {"data": Row(Kind.MAP)},
     "configmaps": {"data": Row(Kind.MAP), "binaryData": Row(Kind.MAP)},
     "persistentvolumeclaims": {
-        "spec": Row(Table("ClaimSpec", {"volumeName": _TEXT, "volumeMode": _TEXT}))
+        "spec": Row(
+            Table(
+                "ClaimSpec",
+                {"volumeName": _TEXT, "volumeMode": _TEXT, "accessModes": Row(Kind.TEXTS)},
+            )
+        )
     },
     "persistentvolumes": {
         "spec": Row(
@@ -43,6 +58,18 @@ _FORMS: Final[Mapping[str, Mapping[str, Row]]] = {
     },
     "nodes": {**_NODE, "items": Row(Each(Table("Node", {"metadata": Row(METADATA), **_NODE})))},
     "endpoints": {"subsets": Row(Each(_SUBSET))},
+    "leases": {
+        "spec": Row(
+            Table(
+                "LeaseSpec",
+                {
+                    "holderIdentity": _TEXT,
+                    "leaseDurationSeconds": Row(Kind.INT32),
+                    "leaseTransitions": Row(Kind.INT32),
+                },
+            )
+        )
+    },
 }
 
 

@@ -24,6 +24,7 @@ from checkpointer.core.lease import (
 )
 from checkpointer.core.moment import Moment
 from checkpointer.errors import ApiError
+from checkpointer.manifest.answers import object_misfit
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,8 @@ class HandOverLease:
                 raise
             self._asking = replace(self._asking, lease=None)
             return None
+        if misfit := object_misfit("leases", stored):
+            raise ApiError(f"GET {self._path}/{NAME}: {misfit}")
         spec = _spec(stored)
         holder, seconds = spec.get("holderIdentity") or "", spec.get("leaseDurationSeconds")
         version = str((stored.get("metadata") or {}).get("resourceVersion"))

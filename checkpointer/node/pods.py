@@ -131,10 +131,7 @@ class NodePods:
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Merge into an object through the API. Raises ApiError, with the status of an answer."""
-        api, pods = self._client, self._fact
-        if api is None or isinstance(pods, Unknown):
-            raise ApiError(f"PATCH {path}: the API is not reached")
-        return api.patch(path, body)
+        return self._reached(f"PATCH {path}").patch(path, body)
 
     def start(self) -> None:
         self._thread.start()

@@ -46,13 +46,3 @@ def refusal(checkpoint: Checkpoint, active: int | None) -> str:
     return (
         f"its parent failed when it was given way, and gets no other try until it changes{instead}"
     )
-
-
-def last_known_good(checkpoint: Checkpoint) -> int | None:
-    """Return the newest stored revision whose parent stayed Ready for long; None without one yet.
-
-    One that kept crashing as a copy is none.
-    """
-    record = checkpoint.record
-    stored = {revision.number for revision in checkpoint.revisions} - {*record.failed}
-    return next((number for number in record.good if number in stored), None)

@@ -69,6 +69,10 @@ def _listing(reason: str, what: str, workloads: Iterable[str]) -> Condition:
     return Condition("False", reason, events.cut(message, MESSAGE_BYTES))
 
 
+REMOVAL_SECONDS = 15.0
+"""How long a write under way is waited for; longer than a request to a silent API takes."""
+
+
 class NodeCondition:
     """Takes what the condition should be from the loop; writes it from a thread of its own."""
 
@@ -100,6 +104,9 @@ class NodeCondition:
 
     def remove(self) -> None:
         """Take the condition off the node: nobody keeps it any more. Waits for the API."""
+        self.close()
+        if self._thread is not None:  # what it is just writing would come after
+            self._thread.join(REMOVAL_SECONDS)
         body = {"status": {"conditions": [{"type": TYPE, "$patch": "delete"}]}}
         try:
             self._api.patch(f"{self._path}/status", body)

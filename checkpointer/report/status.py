@@ -13,7 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from checkpointer.config import API_VERSION
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision, choose_revision
+from checkpointer.core.checkpoint import (
+    ActiveManifest,
+    Checkpoint,
+    Revision,
+    choose_revision,
+    last_known_good,
+)
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import hold_of
@@ -26,7 +32,6 @@ from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.report.hand_overs import (
     HandOverStatus,
     hand_over_status,
-    last_known_good,
     refusal,
 )
 

@@ -418,6 +418,8 @@ def test_a_parent_refused_beside_its_copy_gets_its_turn() -> None:
     assert {plan.actions for plan in plans} == {(), (replace(SANDBOX, reason=reason),)}
     waiting = {plan.standings[API].waits_for for plan in plans if not plan.actions}
     assert waiting == {"its turn among the masters"}
+    (record,) = {plan.records[API].hand_over.to for plan in plans if plan.actions}
+    assert record == "parent-uid", "it has a deadline, and no other master begins meanwhile"
 
 
 @pytest.mark.parametrize("masters", [ALONE, Unknown("may not be read")])

@@ -193,7 +193,7 @@ def test_a_lease_covers_a_hand_over_but_no_more_than_a_minute(
 
 
 @pytest.mark.parametrize(
-    "spec", [None, {}, {"leaseDurationSeconds": "x", "leaseTransitions": None}]
+    "spec", [None, {}, {"leaseDurationSeconds": None, "leaseTransitions": None}]
 )
 def test_a_lease_that_says_nothing_is_free(api: Api, spec: Any) -> None:
     """Somebody made it by hand."""
