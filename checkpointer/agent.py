@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MASTERS_RETRY_SECONDS = 5.0
-"""How soon to ask again for the masters while they are not known, doubled each time: a new API
+MASTERS_RETRY_SECONDS = 2.0
+"""How soon to ask again for the masters while they are not known, longer each time: a new API
 server tells its own address only after a while."""
 
 SHORTEST_PAUSE_SECONDS = 0.05
@@ -525,7 +525,7 @@ class Agent:
             return
         resync = self._config.timing.resync_seconds
         self._masters_due_at = now.monotonic + min(resync, self._masters_pause)
-        self._masters_pause *= 2.0
+        self._masters_pause *= 1.5
         masters = read_masters(self._pods.find, self._node_name, self._api_port())
         if isinstance(masters, Unknown):
             log.debug("the control plane's nodes: %s", masters.reason)

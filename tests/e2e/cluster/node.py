@@ -106,8 +106,13 @@ class Node:
             self.agent = None
 
     def wait_for_checkpoints(self, seconds: float) -> None:
-        """Wait until every workload of the control plane has a checkpoint."""
+        """Wait until each workload of the control plane has a checkpoint and the masters are known.
+
+        An API server tells its own address only some seconds after its start.
+        """
+        masters = self.store / ".state" / "masters.json"
         self._wait("the checkpoints", lambda: self.checkpoints() == set(WORKLOADS), seconds)
+        self._wait("the masters to be known", masters.exists, seconds)
 
     def power_cut(self) -> None:
         """Take the power away: every process and all memory is gone, the disk stays."""
