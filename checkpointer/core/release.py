@@ -3,8 +3,9 @@
 Release is for the parent's sake, at the moment that costs least:
 
     parent and copy share no ports   once the parent is Ready: no gap
-    a fresh parent                   when its sandbox appears: its first start finds the ports free;
-                                     one that has stood empty since before the copy is no sign
+    a fresh parent                   when its container is made, before it has tried its ports; its
+                                     sandbox is no sign: the kubelet may still need the API to make
+                                     a container in it
     a parent in crash-loop backoff   at its next start, before it has tried its ports; where one
                                      such start was lost already, just ahead of it
     a parent that runs, not Ready    when the API has been there for long
@@ -153,8 +154,9 @@ def _moment(
 
     A Ready that the API remembers from before the outage does not count: the status must speak
     of containers that the runtime shows running. A parent that cannot become Ready beside its
-    copy is given way as soon as its sandbox appears: the kubelet makes it only after it has
-    fetched and mounted what the pod needs, and its first start comes a fifth of a second later.
+    copy is given way as soon as its container is made. Until then the kubelet needs the API: for
+    images' credentials, and for the services (seen on 1.36: "services have not yet been read at
+    least once, cannot construct envvars" for ever, in a sandbox that was given way to).
     What shares no ports waits for such a sign: released without one, and the parent not coming
     up, it would be activated and released in turn. Ports that were thought to be shared are not
     when the parent dies beside its copy.
@@ -222,17 +224,18 @@ def _way_for(
         return _Wait(*against)
     if active is not None and active.has_init and not idle and not _have_app(mine, active):
         return _Wait("its parent's init containers", is_long=False)
-    if not mine and all(c.state is ContainerState.CREATED for c in idle):
-        if sandbox.created_at > manifest.written_at:
-            return _Moment("its parent's sandbox is up and needs the ports", sandbox)
-        if not idle:
-            watch = situation.rules.backoff_watch_seconds
-            return _Wait("its parent's containers to be made", watch)
-    if not situation.contact.is_answering:
-        return None
+    is_fresh = sandbox.created_at > manifest.written_at
+    if not mine and not idle:
+        watch = 0.0 if is_fresh else situation.rules.backoff_watch_seconds
+        return _Wait("its parent's containers to be made", watch, is_long=not is_fresh)
+    is_answering = situation.contact.is_answering
     is_starting = any(c.state is ContainerState.CREATED for c in idle)
-    if is_starting or any(_has_just_started(c, before) for c in mine):
-        return _Moment("its parent is being started again and needs the ports", sandbox)
+    is_starting = is_starting or any(_has_just_started(c, before) for c in mine)
+    is_first = is_fresh and not any(c.state is ContainerState.EXITED for c in idle)
+    if is_starting and (is_first or is_answering):
+        return _Moment("its parent is being started and needs the ports", sandbox)
+    if not is_answering:
+        return None
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
     if mine:
         if is_settled and _has_run_for(track, situation.rules.hand_over_seconds, situation.now):

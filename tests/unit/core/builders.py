@@ -177,6 +177,12 @@ def dead(container: Container, attempt: int = 0) -> Container:
     return replace(container, state=ContainerState.EXITED, attempt=attempt)
 
 
+def made(sandbox: Sandbox, name: str = "apiserver", **changes: Any) -> Runtime:
+    """Return the sandbox with a container in it that is made and not started yet."""
+    container = container_of(sandbox, name, state=ContainerState.CREATED, **changes)
+    return Runtime((sandbox,), (container,))
+
+
 EMPTY = Runtime()
 ALONE = Known(Masters(("node-1",), "node-1"))
 PARENT_RUNS = Runtime((parent_sandbox(),), (container_of(parent_sandbox()),))

@@ -37,6 +37,7 @@ from tests.unit.core.builders import (
     copy_sandbox,
     denied,
     lost,
+    made,
     manifest,
     parent_sandbox,
     pod,
@@ -47,7 +48,7 @@ from tests.unit.core.builders import (
     suspect,
 )
 
-NEW_PARENT = both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),)))
+NEW_PARENT = both(COPY_RUNS, made(parent_sandbox(created_at=stamp(NOW))))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ NEW_PARENT = both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),)))
         (
             ACTIVE.but(runtime=Known(NEW_PARENT)),
             "contact lost (connection refused): release kube-system/daemonset/kube-apiserver: "
-            "its parent's sandbox is up and needs the ports; 1 handing over",
+            "its parent is being started and needs the ports; 1 handing over",
         ),
         (
             BOOTED.but(runtime=Known(both(COPY_RUNS, PARENT_DIED_IN_PLACE))),

@@ -21,7 +21,6 @@ from checkpointer.core.lease import (
     seen,
 )
 from checkpointer.core.plan import Release, Standing
-from checkpointer.core.runtime import Runtime
 from checkpointer.core.turns import Masters
 from tests.unit.core.builders import (
     ACTIVE,
@@ -33,6 +32,7 @@ from tests.unit.core.builders import (
     Node,
     both,
     checkpoint,
+    made,
     parent_sandbox,
     pod,
     reachable,
@@ -105,10 +105,10 @@ def test_a_lease_that_another_holds_is_looked_at_once_a_second() -> None:
 
 SEEN = ACTIVE.but(
     contact=reachable(NOW),
-    runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),)))),
+    runtime=Known(both(COPY_RUNS, made(parent_sandbox(created_at=stamp(NOW))))),
     masters=Known(Masters(("node-0", "node-1"), "node-1")),
 )
-"""Its parent's sandbox is up: the moment to make way."""
+"""Its parent's container is made: the moment to make way."""
 WAITS = Standing("active", "its turn among the masters")
 
 

@@ -24,6 +24,7 @@ from tests.unit.core.builders import (
     both,
     checkpoint,
     container_of,
+    made,
     parent_sandbox,
     pod,
     reachable,
@@ -42,7 +43,7 @@ class Row:
     pods: tuple[Pod, ...]
     """Of the workload, on this node, by the API."""
     sandbox: str = ""
-    """UID of the parent whose sandbox is up."""
+    """UID of the parent whose sandbox is up and has a container."""
     runs: bool = False
     """Whether its container runs as well."""
     released_after: float | None = None
@@ -58,22 +59,22 @@ OLD = pod(ready=False, terminating=True)
 NEW = pod(uid="new-uid", ready=False)
 REFUSED = pod(ready=False, is_parent=False, finished=True)
 UNWANTED = "nothing of it has been wanted here"
-SANDBOX = "its parent's sandbox is up and needs the ports"
+STARTS = "its parent is being started and needs the ports"
 ROWS = (
     Row("a DaemonSet's update has deleted the old pod, which still ends", (OLD,)),
     Row(
-        "a DaemonSet's update has brought the new pod: its sandbox is the moment",
+        "a DaemonSet's update has brought the new pod: its container is the moment",
         (NEW,),
         sandbox="new-uid",
         released_after=0.0,
-        reason=SANDBOX,
+        reason=STARTS,
     ),
     Row(
         "old and new pod at once, of a Deployment's surge on one node",
         (OLD, NEW),
         sandbox="new-uid",
         released_after=0.0,
-        reason=SANDBOX,
+        reason=STARTS,
     ),
     Row("the new pod is bound, and its image is still pulled", (NEW,)),
     Row(
@@ -163,23 +164,23 @@ ROWS = (
         (replace(REFUSED, uid="refused"), NEW),
         sandbox="new-uid",
         released_after=0.0,
-        reason=SANDBOX,
+        reason=STARTS,
     ),
 )
 
 
 def node_of(row: Row) -> Node:
-    made = revision(stage=row.stage, shares_ports=row.shares, host_network=not row.shares)
+    stored = revision(stage=row.stage, shares_ports=row.shares, host_network=not row.shares)
     runtime = COPY_RUNS
     if row.sandbox:
         sandbox = parent_sandbox(row.sandbox, created_at=stamp(NOW))
-        containers = (container_of(sandbox),) if row.runs else ()
-        runtime = both(COPY_RUNS, Runtime((sandbox,), containers))
+        runs = Runtime((sandbox,), (container_of(sandbox),))
+        runtime = both(COPY_RUNS, runs if row.runs else made(sandbox))
     return ACTIVE.but(
         contact=reachable(NOW),
         pods=Known((*row.pods, OTHER_POD)),
         runtime=Known(runtime),
-        checkpoints=Known((checkpoint(API, made),)),
+        checkpoints=Known((checkpoint(API, stored),)),
     )
 
 

@@ -36,6 +36,7 @@ from tests.unit.core.builders import (
     dead,
     denied,
     lost,
+    made,
     manifest,
     parent_sandbox,
     pod,
@@ -49,12 +50,12 @@ from tests.unit.core.builders import (
 FILE = manifest().file_name
 READY = Release(API, FILE, "its parent is Ready", ("copy-uid-apiserver",))
 SANDBOX = Release(
-    API, FILE, "its parent's sandbox is up and needs the ports", ("copy-uid-apiserver",)
+    API, FILE, "its parent is being started and needs the ports", ("copy-uid-apiserver",)
 )
 
 BACK = ACTIVE.but(contact=reachable(NOW), pods=Known((pod(ready=False), OTHER_POD)))
 """The API answers again; the parent is wanted and not up."""
-NEW_SANDBOX = Runtime((parent_sandbox(created_at=stamp(NOW)),))
+NEW_SANDBOX = made(parent_sandbox(created_at=stamp(NOW)))
 PARENT_BESIDE = both(COPY_RUNS, PARENT_RUNS)
 MASTERS = Known(Masters(("node-1", "node-2", "node-3"), "node-1"))
 WAY = HandOver(to="parent-uid", boot_id="boot-1", since=NOW)
@@ -267,7 +268,7 @@ STUCK = BACK.but(runtime=with_containers(died(4, NOW))).with_track(
     parent_exits=frozenset({"parent-4"})
 )
 """Its parent tried the ports beside the copy and waits for its next start, 80 s later."""
-RESTART = replace(SANDBOX, reason="its parent is being started again and needs the ports")
+RESTART = replace(SANDBOX, reason="its parent is being started and needs the ports")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,8 @@ def test_the_next_start_is_looked_for_less_closely_than_a_sandbox() -> None:
 @pytest.mark.parametrize("contact", [lost(NOW), suspect(NOW)])
 def test_a_restart_is_given_way_to_only_while_the_api_answers(contact: Contact) -> None:
     """With the API away the kubelet starts it for what it knew before; the copy is all there is."""
-    node = STUCK.but(contact=contact, runtime=with_containers(started(5, NOW + 90)))
+    again = with_containers(died(4, NOW), started(5, NOW + 90))
+    node = STUCK.but(contact=contact, runtime=again)
     assert node.decide(NOW + 90).actions == ()
 
 
@@ -377,7 +379,7 @@ def test_a_refused_parent_whose_content_changes_is_tried_again() -> None:
 def labelled(uid: str, template: str) -> Known[Runtime]:
     labels = {"k8s-app": "kube-apiserver", "controller-revision-hash": template}
     sandbox = parent_sandbox(uid, labels=labels, created_at=stamp(NOW))
-    return Known(both(COPY_RUNS, Runtime((sandbox,))))
+    return Known(both(COPY_RUNS, made(sandbox)))
 
 
 @pytest.mark.parametrize(
@@ -454,9 +456,21 @@ def test_a_sandbox_that_stood_empty_before_the_copy_is_no_sign() -> None:
     assert plan.wake_in == RULES.backoff_watch_seconds
     starting = replace(container_of(parent_sandbox()), state=ContainerState.CREATED)
     made = both(COPY_RUNS, Runtime((parent_sandbox(),), (starting,)))
-    reason = "its parent is being started again and needs the ports"
+    reason = "its parent is being started and needs the ports"
     assert node.but(runtime=Known(made)).decide().actions == (replace(SANDBOX, reason=reason),)
     assert node.but(runtime=Known(made), contact=lost()).decide().actions == ()
+
+
+def test_a_fresh_sandbox_is_no_sign_before_a_container_is_made_in_it() -> None:
+    """The kubelet cannot make one before it has read the services, from the API that would go."""
+    node = BACK.but(
+        runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),))))
+    )
+    plan = node.decide()
+    assert plan.actions == ()
+    assert states(plan) == [Standing("active", "its parent's containers to be made")]
+    assert plan.wake_in == RULES.watch_seconds, "its first start comes a moment later"
+    assert node.but(runtime=Known(both(COPY_RUNS, NEW_SANDBOX))).decide().actions == (SANDBOX,)
 
 
 def test_a_ready_parent_with_a_container_that_no_revision_knows_releases_its_copy() -> None:

@@ -25,6 +25,7 @@ from tests.unit.core.builders import (
     copy_sandbox,
     dead,
     lost,
+    made,
     manifest,
     parent_sandbox,
     pod,
@@ -132,9 +133,7 @@ def test_the_copy_makes_way_when_the_new_pods_sandbox_appears() -> None:
     plan = DEEP.decide()
     node = DEEP.then(plan).but(
         pods=Known((pod(uid="new-uid", ready=False), OTHER_POD)),
-        runtime=Known(
-            both(COPY_RUNS, Runtime((parent_sandbox("new-uid", created_at=stamp(NOW)),)))
-        ),
+        runtime=Known(both(COPY_RUNS, made(parent_sandbox("new-uid", created_at=stamp(NOW))))),
     )
     plan = node.decide(NOW + 6)
     (action,) = plan.actions

@@ -10,7 +10,6 @@ from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.lease import Turn
 from checkpointer.core.plan import Release
-from checkpointer.core.runtime import Runtime
 from checkpointer.core.turns import (
     ALONE_SECONDS,
     OPEN_SECONDS,
@@ -27,6 +26,7 @@ from tests.unit.core.builders import (
     NOW,
     both,
     lost,
+    made,
     parent_sandbox,
     reachable,
     stamp,
@@ -101,7 +101,7 @@ def test_an_api_server_is_not_taken_from_a_cluster_that_has_no_other(
 def test_a_master_asks_for_the_others_when_its_moment_has_come() -> None:
     """And then makes way at once; until one of them answers its copy serves."""
     seen = ACTIVE.but(
-        runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),)))),
+        runtime=Known(both(COPY_RUNS, made(parent_sandbox(created_at=stamp(NOW))))),
         masters=Known(Masters(("node-0", "node-1"), "node-1")),
         others_answer=None,
     )
