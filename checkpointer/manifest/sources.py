@@ -74,7 +74,7 @@ class Options:
     kubelet_version: tuple[int, int] | None = None
     """Minor version of this node's kubelet, or None where it is not known."""
     has_cloud_address: bool = False
-    """Whether this node's kubelet seems to have its address from a cloud provider, by the API."""
+    """Whether this node's kubelet seems to have its address from a cloud provider."""
     pinned_images: Mapping[str, str] = field(default_factory=dict)
     """Container name to the image reference (with digest) that actually ran."""
     absent_images: frozenset[str] = frozenset()

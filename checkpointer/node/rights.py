@@ -1,7 +1,7 @@
 """Rights that this identity lacks: each is told once, with what does not work for want of it.
 
 A refused request is an Unknown like any other, so what needed its answer degrades by itself.
-docs/identity.md has the same list, with how to grant them.
+docs/identity.md also has these, with how to grant them.
 """
 
 from __future__ import annotations
