@@ -64,6 +64,8 @@ class Preparation:
     readiness: Readiness
     reasons: tuple[str, ...]
     """Why the node should not be rebooted; empty when it may."""
+    warnings: tuple[str, ...] = ()
+    """What somebody should know who reboots it all the same."""
 
 
 def print_preparation(found: Preparation, form: str) -> None:
@@ -73,6 +75,8 @@ def print_preparation(found: Preparation, form: str) -> None:
         return
     lines = [line for text in _snapshots(found.snapshots) for line in _wrapped("", text)]
     lines += [("", ""), *_lines(found.results, found.readiness, is_quiet=True)]
+    for warning in found.warnings:
+        lines += _wrapped("warning: ", warning, "yellow")
     for reason in found.reasons:
         lines += _wrapped("do not reboot: ", reason, "bold red")
     if not found.reasons:
@@ -101,6 +105,7 @@ def _preparation(found: Preparation) -> dict[str, Any]:
     return {
         "ready": not found.reasons,
         "reasons": list(found.reasons),
+        "warnings": list(found.warnings),
         "snapshots": {
             "reason": "dry run" if found.snapshots is None else reason,
             "pods": [

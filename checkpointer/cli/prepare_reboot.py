@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 EXIT_NOT_READY = 3
 
 EPILOG = """exit status: 0 the node may be rebooted: everything of stage 0 (with --strict: every
-selected workload) would come back, and fresh snapshots were taken; 3 it should not be; 2 wrong
-usage or configuration"""
+selected workload) would come back, as a fresh snapshot has it; 3 it should not be; 2 wrong usage
+or configuration"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-stale",
         action="store_true",
-        help="go by what is stored when fresh snapshots cannot be taken",
+        help="go by what is stored where fresh snapshots cannot be taken",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="take no snapshots; go by what is stored"
@@ -71,7 +71,8 @@ def _prepare(arguments: argparse.Namespace, config: Config) -> int:
     results = check(facts)
     ready = readiness(facts, results)
     reasons = _reasons(ready, snapshots, arguments)
-    print_preparation(Preparation(snapshots, results, ready, reasons), arguments.output)
+    warnings = _warnings(ready, snapshots, arguments)
+    print_preparation(Preparation(snapshots, results, ready, reasons, warnings), arguments.output)
     return EXIT_NOT_READY if reasons else 0
 
 
@@ -93,7 +94,7 @@ def _reasons(
     ready: Readiness, snapshots: Fact[tuple[Taken, ...]] | None, arguments: argparse.Namespace
 ) -> tuple[str, ...]:
     """Return why the node should not be rebooted now; empty when it may."""
-    from checkpointer.core.facts import Known, Unknown
+    from checkpointer.core.facts import Unknown
 
     found = []
     if ready.blocker:
@@ -110,11 +111,40 @@ def _reasons(
             f"no fresh snapshots: {snapshots.reason}. Start the agent, or go by what is stored "
             "with --allow-stale"
         )
-    if isinstance(snapshots, Known) and arguments.strict and not arguments.allow_stale:
-        selected = {outlook.workload for outlook in ready.outlooks}
+    if not arguments.allow_stale:
         found += [
-            f"{one.workload} has no fresh snapshot: {one.reason}"
-            for one in snapshots.value
-            if one.reason and one.workload in selected
+            line for stage, line in _stale(ready, snapshots) if stage == 0 or arguments.strict
         ]
     return tuple(found)
+
+
+def _warnings(
+    ready: Readiness, snapshots: Fact[tuple[Taken, ...]] | None, arguments: argparse.Namespace
+) -> tuple[str, ...]:
+    """Return what is stale and no reason against it; with --allow-stale of every stage."""
+    stale = _stale(ready, snapshots)
+    return tuple(
+        line
+        for stage, line in stale
+        if arguments.allow_stale or (stage != 0 and not arguments.strict)
+    )
+
+
+def _stale(
+    ready: Readiness, snapshots: Fact[tuple[Taken, ...]] | None
+) -> tuple[tuple[int, str], ...]:
+    """Return stage and sentence of every workload that is selected and has no fresh snapshot.
+
+    One pod of it with a fresh one will do: beside it an older one may be terminating. A pod that
+    may not be checkpointed has no outlook.
+    """
+    from checkpointer.core.facts import Known
+
+    taken = snapshots.value if isinstance(snapshots, Known) else ()
+    fresh = {one.workload for one in taken if not one.reason}
+    stages = {outlook.workload: outlook.stage for outlook in ready.outlooks}
+    return tuple(
+        (stages[one.workload], f"{one.workload} has no fresh snapshot: {one.reason}")
+        for one in taken
+        if one.workload in stages and one.workload not in fresh
+    )

@@ -117,6 +117,20 @@ def test_a_preparation_ends_in_its_verdict(capsys: pytest.CaptureFixture[str]) -
     assert lines[-1] == "do not reboot: web would not"
 
 
+def test_what_is_stale_is_told_before_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    """In both forms: nobody is to look for it among the snapshots."""
+    found = Preparation(Known(TAKEN), (), LOST, (), ("web has no fresh snapshot",))
+    print_preparation(found, "table")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "warning: web has no fresh snapshot",
+        "ready: this node may be rebooted",
+    ]
+    print_preparation(found, "json")
+    said = json.loads(capsys.readouterr().out)
+    assert (said["ready"], said["warnings"]) == (True, ["web has no fresh snapshot"])
+
+
 @pytest.mark.parametrize(
     ("snapshots", "line"),
     [
