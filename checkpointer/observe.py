@@ -136,6 +136,7 @@ class PodReader:
             container_ids=_container_ids(status),
             template=template_of(metadata.get("labels") or {}),
             excluded=excluded or "",
+            started_at=_started_at(metadata, status),
         )
         return _KnownPod(version, pod, _ready_at(status), _content(raw))
 
@@ -273,8 +274,18 @@ def _ready_at(status: Mapping[str, Any]) -> float | None:
     """Return since when the status says Ready, in seconds of the Unix epoch."""
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Ready" and condition.get("status") == "True":
-            try:
-                return datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
-            except (KeyError, TypeError, ValueError):
-                return None
+            return _seconds(condition.get("lastTransitionTime"))
     return None
+
+
+def _started_at(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> float | None:
+    """Return since when the kubelet has the pod, by its own clock; else since when the API has."""
+    return _seconds(status.get("startTime") or metadata.get("creationTimestamp"))
+
+
+def _seconds(time: Any) -> float | None:
+    """Return a time of the API in seconds of the Unix epoch; None for what is no time."""
+    try:
+        return datetime.fromisoformat(time).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -131,6 +131,10 @@ def _print(document: Document, form: str) -> int:
             write("\n")
             rows = ((r["namespace"], r["pod"], "; ".join(r["reasons"])) for r in refused)
             print_table(table("NAMESPACE NOT-CHECKPOINTABLE WHY", rows))
+        if unprotected := document.get("unprotected"):  # an older agent tells none
+            write("\n")
+            lines = ((name_of(one), one["reason"]) for one in unprotected)
+            print_table(table("WOULD-NOT-COME-BACK WHY", lines))
     else:
         print_found(form, document, [name_of(one) for one in checkpoints])
     return 0 if is_running else EXIT_NO

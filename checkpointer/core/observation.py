@@ -41,6 +41,8 @@ class Pod:
     """Why it is no parent although it asks to be checkpointed; empty for all others."""
     fault: str = ""
     """Why it cannot be read; such a pod is there, and nothing good is known of it."""
+    started_at: float | None = None
+    """Since when it is on this node, in seconds of the Unix epoch; None when nobody tells."""
 
     def told_again(self, signature: str, ready_seconds: float) -> Pod:
         """Return it as of now. For each pod in each cycle: four times as fast as `replace`."""
@@ -58,6 +60,7 @@ class Pod:
             self.template,
             self.excluded,
             self.fault,
+            self.started_at,
         )
 
 

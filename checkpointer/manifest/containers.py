@@ -78,13 +78,13 @@ def warn_of_credentials(spec: Mapping[str, Any], options: Options, ledger: Ledge
     )
     for path, image in _images(spec, options):
         if image in options.absent_images:
-            ledger.warn(
+            ledger.obstruct(
                 path,
                 "the runtime does not have this image (any more): the copy could not start",
                 "pull it, and keep the kubelet's image garbage collection from removing it",
             )
         elif isinstance(records, Known) and image in records.value:
-            ledger.warn(
+            ledger.obstruct(
                 path,
                 "the kubelet's records say that only the pod's own credentials get this "
                 "image: a static pod has none, and the kubelet would pull it again",

@@ -89,6 +89,7 @@ def _conclude(
         tuple(ledger.changes),
         tuple(ledger.warnings),
         tuple(ledger.refusals),
+        tuple(ledger.obstacles),
     )
 
 

@@ -69,6 +69,8 @@ class Verdict:
     changes: tuple[Change, ...] = ()
     warnings: tuple[Finding, ...] = ()
     refusals: tuple[Finding, ...] = ()
+    obstacles: tuple[Finding, ...] = ()
+    """Those of the warnings by which the copy could not start on the node as it is now."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class Ledger:
     changes: list[Change] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
     refusals: list[Finding] = field(default_factory=list)
+    obstacles: list[Finding] = field(default_factory=list)
 
     def change(self, path: str, action: str, reason: str) -> None:
         """Record a difference between parent and copy."""
@@ -86,6 +89,11 @@ class Ledger:
     def warn(self, path: str, reason: str, cure: str = "") -> None:
         """Record something that the copy may do differently."""
         self.warnings.append(Finding(path, reason, cure))
+
+    def obstruct(self, path: str, reason: str, cure: str = "") -> None:
+        """Warn of something by which the copy could not start as the node is now."""
+        self.warn(path, reason, cure)
+        self.obstacles.append(self.warnings[-1])
 
     def refuse(self, path: str, reason: str, cure: str = "") -> None:
         """Record why this pod cannot be checkpointed."""

@@ -22,7 +22,7 @@ from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known
 from checkpointer.manifest.verdict import Outcome
 from checkpointer.report.happenings import Kind
-from checkpointer.report.status import SOURCES, CheckpointStatus, Status, unprotected
+from checkpointer.report.status import SOURCES, CheckpointStatus, Status
 from checkpointer.report.tally import Histogram, Tally
 from checkpointer.report.verdicts import Verdicts
 
@@ -170,11 +170,12 @@ def _checkpoints(status: Status) -> Iterator[Metric]:
             "Whether the agent's own copy is in the kubelet's folder, as it always should be.",
             float(own.manifest is not None),
         )
-    yield GaugeMetricFamily(
-        f"{PREFIX}unprotected_workloads",
-        "Workloads that are selected on this node and have no checkpoint that could run.",
-        float(len(unprotected(status))),
-    )
+    if "checkpoints" not in status.unknown:
+        yield GaugeMetricFamily(
+            f"{PREFIX}unprotected_workloads",
+            "Selected or stored workloads of this node that would not come back without the API.",
+            float(len(status.unprotected)),
+        )
 
 
 def _by_checkpoint(status: Status) -> Iterator[Metric]:

@@ -20,7 +20,7 @@ from checkpointer.core.facts import Fact, Known
 from checkpointer.errors import ApiError
 from checkpointer.report import events
 from checkpointer.report.events import DELAY_LIMIT_SECONDS, FIRST_DELAY_SECONDS
-from checkpointer.report.status import Status, unprotected
+from checkpointer.report.status import Status
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def condition_of(status: Status) -> Condition:
     """Return what the status means for the node. No secret, and no time: it seldom changes."""
     if "checkpoints" in status.unknown:
         return Condition("Unknown", "StoreUnreadable", status.unknown["checkpoints"])
-    missing = sorted(map(str, unprotected(status)))
+    missing = [str(one.workload) for one in status.unprotected]
     if missing:
         return _listing("Unprotected", "would not come back without the API", missing)
     broken = [str(c.workload) for c in status.checkpoints if c.hand_over and c.hand_over.refused]

@@ -59,6 +59,7 @@ def page(document: Mapping[str, Any], now: float | None = None) -> bytes:
         _problems(document),
         _checkpoints(document["checkpoints"], moment),
         _refused(document["notCheckpointable"]),
+        _unprotected(document["unprotected"]),
     ]
     text = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -157,6 +158,13 @@ def _refused(refused: Iterable[Mapping[str, Any]]) -> str:
     if not told:
         return ""
     return f'<h2>Selected, not checkpointable</h2><div class="bad">{_list(told)}</div>'
+
+
+def _unprotected(unprotected: Iterable[Mapping[str, Any]]) -> str:
+    told = [f"{o['namespace']}/{o['kind'].lower()}/{o['name']}: {o['reason']}" for o in unprotected]
+    if not told:
+        return ""
+    return f'<h2>Would not come back without the API</h2><div class="bad">{_list(told)}</div>'
 
 
 def _list(lines: Iterable[str]) -> str:

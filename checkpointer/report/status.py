@@ -34,6 +34,7 @@ from checkpointer.report.hand_overs import (
     hand_over_status,
     refusal,
 )
+from checkpointer.report.protection import Unprotected, find_unprotected
 
 KIND = "Status"
 
@@ -145,6 +146,8 @@ class Status:
     kubelet: Fact[KubeletRun]
     checkpoints: tuple[CheckpointStatus, ...] = ()
     refused: tuple[RefusedPod, ...] = ()
+    unprotected: tuple[Unprotected, ...] = ()
+    """The workloads that would not come back without the API."""
     unknown: Mapping[str, str] = field(default_factory=dict)
     """By source: why it could not tell."""
     problems: tuple[str, ...] = ()
@@ -183,6 +186,10 @@ class Status:
                 {**_workload_document(one.workload), "pod": one.pod, "reasons": list(one.reasons)}
                 for one in self.refused
             ],
+            "unprotected": [
+                {**_workload_document(one.workload), "reason": one.reason}
+                for one in self.unprotected
+            ],
             "unknown": [{"source": s, "reason": reason} for s, reason in self.unknown.items()],
             "problems": list(self.problems),
         }
@@ -202,7 +209,9 @@ def build_status(
         return Status(agent, contact, Unknown(reason), unknown=unknown)
     seen = cycle.seen
     checkpoints = seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ()
+    checkpoints = (*checkpoints, *_orphans(seen, checkpoints))
     running = _running(checkpoints, seen)
+    refused = _refused_pods(cycle, verdicts)
     return Status(
         agent=agent,
         contact=contact,
@@ -215,24 +224,22 @@ def build_status(
                 verdicts.get(checkpoint.workload),
                 details.get(checkpoint.workload, RevisionDetails()),
             )
-            for checkpoint in (*checkpoints, *_orphans(seen, checkpoints))
+            for checkpoint in checkpoints
         ),
-        refused=_refused_pods(cycle, verdicts),
+        refused=refused,
+        unprotected=find_unprotected(
+            seen,
+            checkpoints,
+            {one.workload: "; ".join(one.reasons) for one in refused},
+            verdicts,
+            cycle.now,
+        ),
         unknown=unknown_sources(seen),
         problems=(*cycle.problems, *_refusals(seen)),
         sentence=cycle.sentence,
         cycle_at=cycle.now.wall,
         cycle_seconds=cycle.seconds,
     )
-
-
-def unprotected(status: Status) -> set[Workload]:
-    """Return the workloads that would not come back: refused ones without a usable revision,
-    and checkpoints of which no revision verifies."""
-    usable = {one.workload for one in status.checkpoints if one.stored}
-    refused = {one.workload for one in status.refused}
-    known = {one.workload for one in status.checkpoints} | refused
-    return known - usable
 
 
 def contact_status(contact: Contact, now: Moment) -> ContactStatus:
@@ -342,7 +349,7 @@ def _refusals(seen: Observation) -> Iterator[str]:
 def _running(checkpoints: tuple[Checkpoint, ...], seen: Observation) -> Mapping[str, Occupancy]:
     if not isinstance(seen.runtime, Known):
         return {}
-    return occupancies((*checkpoints, *_orphans(seen, checkpoints)), seen.runtime.value)
+    return occupancies(checkpoints, seen.runtime.value)
 
 
 def _runs(occupancy: Occupancy | None) -> str:

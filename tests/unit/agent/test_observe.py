@@ -240,6 +240,24 @@ def test_clock_that_was_set_back_makes_no_negative_time(reader: PodReader) -> No
     assert read_one(reader, pod(), at(wall=READY_SECONDS - 9.0)).ready_seconds == 0.0
 
 
+@pytest.mark.parametrize(
+    ("created", "started", "expected"),
+    [
+        (None, READY_AT, READY_SECONDS),
+        ("2025-12-31T00:00:00Z", READY_AT, READY_SECONDS),
+        (READY_AT, None, READY_SECONDS),
+        (None, None, None),
+        (None, "yesterday", None),
+    ],
+)
+def test_since_when_a_pod_is_here(
+    reader: PodReader, created: str | None, started: str | None, expected: float | None
+) -> None:
+    """Since the kubelet has it; one that it has not seen yet since the API has it."""
+    raw = pod(metadata={"creationTimestamp": created}, status={"startTime": started})
+    assert read_one(reader, raw).started_at == expected
+
+
 def test_signature_changes_with_the_content_alone(reader: PodReader) -> None:
     """A new status is no new content; a new spec, label or annotation is."""
     first = read_one(reader, pod()).signature
@@ -421,6 +439,6 @@ OWN = Workload("kube-system", "DaemonSet", "agent")
 
 def test_what_is_told_again_of_a_pod_is_all_of_it() -> None:
     """Each field of its own is named there, and a new one must not be forgotten."""
-    pod = Pod(OWN, "u", "n", True, True, True, True, 1.0, frozenset("c"), "s", "t", "e", "f")
+    pod = Pod(OWN, "u", "n", True, True, True, True, 1.0, frozenset("c"), "s", "t", "e", "f", 5.0)
     assert pod.told_again("s2", 2.0) == replace(pod, signature="s2", ready_seconds=2.0)
     assert all(getattr(pod, field.name) for field in fields(Pod)), "and this test knows them all"

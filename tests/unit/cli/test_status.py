@@ -88,8 +88,9 @@ def test_without_an_agent_the_disk_is_read(stand: Any) -> None:
     answer = stand.run("status")
     assert answer.status == 3
     assert "agent     down: the agent is not running" in answer.out
-    row = answer.out.splitlines()[-1].split()
+    row, *_, last = (line.split() for line in answer.out.splitlines() if NAME in line)
     assert row[:4] == [NAME, "held", "nothing", "1"]
+    assert " ".join(last) == f"{NAME} it is held released by hand, alice: a drill"
     document = stand.run("status", "-o", "json").json
     assert document["agent"]["running"] is False
     assert document["checkpoints"][0]["hold"] == "released by hand, alice: a drill"

@@ -342,6 +342,20 @@ def test_what_the_copy_runs_is_what_is_warned_of(kubelet: Path) -> None:
     verdict = sanitize(pod, "/material", Sources(), options)
     assert verdict.outcome is Outcome.WITH_WARNINGS
     assert [warning.path for warning in verdict.warnings] == ["spec.containers[0].image"]
+    assert verdict.obstacles == verdict.warnings
+
+
+def test_an_image_that_is_gone_keeps_the_copy_from_starting(kubelet: Path) -> None:
+    """Other warnings, such as one of restarts that differ, do not."""
+    pod = pod_of()
+    pod["spec"]["restartPolicy"] = "OnFailure"
+    facts = look_up(pod, Runtime({}), kubelet, pin=False)
+    options = Options(
+        node_name="edge-07", absent_images=facts.absent, secret_images=facts.restricted
+    )
+    verdict = sanitize(pod, "/material", Sources(), options)
+    assert {one.path for one in verdict.warnings} > {"spec.containers[0].image"}
+    assert [one.path for one in verdict.obstacles] == ["spec.containers[0].image"]
 
 
 POLICIES = {

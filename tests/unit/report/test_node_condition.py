@@ -48,8 +48,8 @@ def test_what_it_says_of_a_node() -> None:
     assert told(checkpoint()) == (GOOD.reason, GOOD.message)
     both = told(checkpoint(), checkpoint(DNS))
     assert both == ("Protected", "2 workloads would come back without the API")
-    assert told()[0] == "NothingCheckpointed"
-    own = told(checkpoint(DNS), itself=Itself(DNS, "own-uid"))
+    assert told(pods=Known(()))[0] == "NothingCheckpointed"
+    own = told(checkpoint(DNS), itself=Itself(DNS, "own-uid"), pods=Known(()))
     assert own[0] == "NothingCheckpointed"
     refused = pod(DNS, "dns", is_parent=False, excluded="no")
     reason, message = told(checkpoint(), pods=Known((refused,)))

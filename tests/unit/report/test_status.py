@@ -121,6 +121,7 @@ def test_document_of_a_node_at_rest() -> None:
             }
         ],
         "notCheckpointable": [],
+        "unprotected": [],
         "unknown": [],
         "problems": [],
     }
