@@ -21,9 +21,13 @@ DEFAULT_CONFIG = "/etc/kubernetes/pod-checkpointer.yaml"
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
+EPILOG = """exit status: 0 a signal ended it, or with --once all of the cycle was done; 1 it could
+not run, or with --once not all could be done; 2 wrong usage or configuration"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `run`."""
+    parser.epilog = EPILOG
     add_config_arguments(parser)
     parser.add_argument("--log-level", metavar="LEVEL", help="same as --set log.level=LEVEL")
     parser.add_argument("--log-format", metavar="FORM", help="same as --set log.format=FORM")

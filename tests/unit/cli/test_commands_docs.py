@@ -13,7 +13,7 @@ import pytest
 from checkpointer.__main__ import COMMANDS
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "commands.md"
-ELSEWHERE = {"run", "explain", "demo", "doctor", "prepare-reboot"}
+ELSEWHERE = {"explain", "demo", "doctor", "prepare-reboot"}
 """Commands that have a page of their own."""
 SECTIONS = dict(re.findall(r"^## ([a-z-]+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.M | re.S))
 COMMON = {"--help", "--config", "--set", "--node-name", "--kubeconfig"}
@@ -35,6 +35,27 @@ def test_every_command_has_its_section() -> None:
     """And every section a command."""
     documented = {name for name in SECTIONS if name in COMMANDS}
     assert documented == set(COMMANDS) - ELSEWHERE
+
+
+@pytest.mark.parametrize("command", sorted(ELSEWHERE))
+def test_every_other_command_has_a_link(command: str) -> None:
+    """To a page that is there and tells of it."""
+    link = re.search(
+        rf"^- \[`{command}`\]\(([./a-zA-Z-]+\.md)\)", DOCUMENT.read_text(), re.MULTILINE
+    )
+    assert link is not None
+    page = (DOCUMENT.parent / link[1]).read_text()
+    assert re.search(rf"\b(checkpointer|make) {command}\b", page)
+
+
+def test_the_statuses_of_the_doctor_are_an_exception() -> None:
+    """A script that takes 2 for wrong usage would miss a node that does not come back."""
+    from checkpointer.cli.doctor import EXIT_FAIL, EXIT_WARN
+
+    told = " ".join(DOCUMENT.read_text().split())
+    assert (
+        f"but with `doctor`: there 0 is pass, {EXIT_WARN} is warn, and {EXIT_FAIL} is fail" in told
+    )
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - ELSEWHERE))
