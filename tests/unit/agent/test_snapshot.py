@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from checkpointer.config import Config
-from checkpointer.core.checkpoint import Checkpoint, Revision
+from checkpointer.core.checkpoint import Checkpoint, Record, Revision
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError, NotCheckpointableError
@@ -196,6 +196,15 @@ def test_old_revisions_go_but_never_the_active_one(bench: Bench) -> None:
     for number in range(1, 6):
         bench.take(pod(image=f"web:{number}"), active=1, keep_revisions=2)
     assert bench.numbers == [5, 4, 1]
+
+
+def test_the_last_known_good_revision_is_never_pruned(bench: Bench) -> None:
+    """One that was good and then kept crashing as a copy is not it: the one before stays."""
+    for number in range(1, 6):
+        bench.take(pod(image=f"web:{number}"), keep_revisions=9)
+    bench.store.write_record(WEB, Record(good=(5, 3), failed=(5,)))
+    bench.take(pod(image="web:6"), keep_revisions=2)
+    assert bench.numbers == [6, 5, 3]
 
 
 def test_stored_revision_counts_though_an_old_one_stays(

@@ -167,6 +167,19 @@ def test_gc_removes_what_is_beyond_the_ones_to_keep(stand: Any) -> None:
     assert stand.run("gc", "--keep", "1").err == "nothing to remove\n"
 
 
+def test_gc_keeps_the_last_known_good(stand: Any) -> None:
+    """An old revision that served well is what a crashing copy goes back to."""
+    for number in range(1, 6):
+        stand.add_revision(image=f"gateway:{number}")
+    stand.store.write_record(stand.workload, Record(good=(5, 3), failed=(5,)))
+    told = stand.run("gc", "--keep", "1", "--dry-run", "-o", "json").json
+    assert [one["what"] for one in told] == [f"{NAME} revision 1", f"{NAME} revision 2"]
+    assert stand.run("gc", "--keep", "1").status == 0
+    stand.store.invalidate()
+    (checkpoint,) = stand.store.read().value.checkpoints
+    assert [r.number for r in checkpoint.revisions] == [5, 4, 3]
+
+
 def test_gc_leaves_the_store_to_a_running_agent(stand: Any) -> None:
     """Two writers could remove what the other one writes."""
     stand.add_revision()
