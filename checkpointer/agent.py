@@ -292,10 +292,9 @@ class Agent:
         self._is_settled = contact.state is not ContactState.SUSPECT and (
             contact.state is not ContactState.REACHABLE or was_asked
         )
-        is_reachable = contact.state is ContactState.REACHABLE
-        if isinstance(self._masters, Unknown) and is_reachable and not asks_runtime:
-            pause = max(self._masters_due_at - now.monotonic, SHORTEST_PAUSE_SECONDS)
-            plan = replace(plan, wake_in=min(plan.wake_in, pause))
+        until_masters = self._masters_due_at - now.monotonic
+        if isinstance(self._masters, Unknown) and until_masters > 0.0:
+            plan = replace(plan, wake_in=min(plan.wake_in, until_masters))
         return plan if done else replace(plan, wake_in=min(plan.wake_in, 1.0))
 
     def _cycle_safely(self) -> Plan | None:

@@ -16,9 +16,14 @@ import yaml
 from checkpointer import agent as agent_module
 from checkpointer.agent import Agent, Wake
 from checkpointer.config import API_VERSION, KIND, ConfigError, load
-from checkpointer.core.facts import Known
+from checkpointer.core.contact import ContactState
+from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.hold import ACTIVE, Hold
+from checkpointer.core.moment import Moment
 from checkpointer.core.plan import Plan
-from checkpointer.simulation import pod_status
+from checkpointer.core.turns import Masters
+from checkpointer.core.workload import Workload
+from checkpointer.simulation import control_plane, pod_status
 from checkpointer.simulation.connections import Mode
 from checkpointer.simulation.control_plane import CHECKPOINT
 from checkpointer.simulation.node import SimulatedNode
@@ -280,6 +285,84 @@ def test_once_fails_when_its_cycle_does(node: SimulatedNode) -> None:
     agent.fault = faulty
     assert not agent.run(once=True)
     assert agent.cycles == 1
+
+
+def withhold_masters(node: SimulatedNode) -> None:
+    """Have an API server that has not told its own address yet, as a new one has not."""
+    node.cluster.delete("endpoints", "default", "kubernetes")
+
+
+def test_masters_are_asked_for_again_until_they_are_known(
+    web: SimulatedNode, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon, although all else that wakes the loop is a minute away; and kept for worse times."""
+    monkeypatch.setattr(agent_module, "MASTERS_RETRY_SECONDS", 0.1)
+    withhold_masters(web)
+    agent = begin(timing={**QUICK["timing"], "resync": "10m", "tick": "10m"})
+    wait_until(lambda: web.api.requests["get endpoints"] > 2, 5, "more questions")
+    assert isinstance(agent._masters, Unknown)
+    web.cluster.apply("endpoints", control_plane.endpoints("127.0.0.1"))
+    wait_until(lambda: isinstance(agent._masters, Known), 5, "the masters")
+    wait_until(lambda: _saved_masters(web) == ["127.0.0.1"], 5, "the state")
+
+
+def _saved_masters(node: SimulatedNode) -> object:
+    found = Store(node.store_folder).read_state(agent_module.MASTERS_STATE)
+    return isinstance(found, Known) and found.value.get("names")
+
+
+def test_known_masters_are_asked_for_after_resync_only(
+    web: SimulatedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While they are not known, soon and then ever later."""
+    agent = make(web, timing={**QUICK["timing"], "resync": "20s"})
+    monkeypatch.setattr(agent._pods, "_client", object())
+    answers: list[Fact[Masters]] = [Unknown("not yet")] * 3
+    answers += [Known(Masters(("node-1",), "node-1"))] * 2
+    asked: list[float] = []
+
+    def read_masters(*_: Any) -> Fact[Masters]:
+        asked.append(now)
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr(agent_module, "read_masters", read_masters)
+    for tick in range(2 * 32):
+        now = 1000 + tick / 2
+        agent._read_masters(ContactState.REACHABLE, Moment("boot", now, 0.0))
+        agent._read_masters(ContactState.SUSPECT, Moment("boot", now + 100.0, 0.0))
+    assert asked == [1000.0, 1002.0, 1005.0, 1009.5, 1029.5]
+    assert agent._masters == answers[-1]
+
+
+def test_unknown_masters_do_not_make_it_hot_while_a_copy_is_active(
+    web: SimulatedNode, begin: Any
+) -> None:
+    """They are not asked for then: what is not asked for is never due."""
+    withhold_masters(web)
+    assert make(web).run(once=True)
+    Store(web.store_folder).write_hold(Workload("kube-system", "Pod", "web"), Hold(ACTIVE, 0.0, ""))
+    reboot_without_api(web)
+    assert make(web).run(once=True)
+    wait_until(lambda: web.copies("web"), 5, "the copy")
+    web.restore_network()
+    agent = begin()
+    wait_until(lambda: isinstance(agent._pods.pods, Known), 5, "the pods")
+    wait_until(lambda: agent._is_settled, 5, "a decision")
+    wait_until(_rests(agent), 10, "rest")
+    assert web.manifests()
+    assert agent._judged is ContactState.REACHABLE
+    assert isinstance(agent._masters, Unknown)
+
+
+def test_unknown_masters_do_not_make_it_hot_without_a_client(
+    web: SimulatedNode, begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Probes may be answered while there is nothing yet, or never, to ask the API with."""
+    monkeypatch.setattr(agent_module.NodePods, "start", lambda _: None)
+    agent = begin()
+    wait_until(lambda: agent._judged is ContactState.REACHABLE, 5, "contact")
+    wait_until(_rests(agent), 5, "rest")
+    assert isinstance(agent._masters, Unknown)
 
 
 def test_flood_of_events_does_not_make_it_hot(web: SimulatedNode, begin: Any) -> None:
