@@ -14,8 +14,14 @@ REVISION = $(shell git rev-parse HEAD)
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
+# Debian has ensurepip in a package of its own (python3-venv): without it pip itself has to do.
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
+	{ $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip; } || \
+	{ echo "make: cannot make $(VENV) with $(PYTHON): it needs Python's venv module (Debian and" \
+	    "Ubuntu: apt install python3-venv), or pip 22.3 or newer" >&2; \
+	  exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
