@@ -1,7 +1,6 @@
-"""Pods made by hypothesis: valid ones as an API server holds them, and wild ones.
+"""Wild pods, straight from the field tables, so that every field and every form is met.
 
-Wild pods come straight from the field tables, so that every field and every form is met; valid
-pods are put together with care, so that only what sanitizing does can have them refused.
+And environments with what the API says of the objects they refer to; valid pods: `valid_pods`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from checkpointer.manifest.fields import POD
 from checkpointer.manifest.shapes import Each, Kind, Shape
+from tests.unit.manifest.valid_values import DATA_KEYS, ENV_FIELDS, ENV_NAME, ENV_VALUE, OBJECTS
 
 TEXTS = st.sampled_from(
     [
@@ -72,36 +72,6 @@ def wild(draw: st.DrawFn, shape: Shape = POD) -> Any:
     return value
 
 
-# Valid pods
-
-LABEL = st.from_regex(r"[a-z]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
-ENV_NAME = st.sampled_from(["A", "B", "C", "LONG_NAME", "x.y", "KUBERNETES_SERVICE_HOST"])
-ENV_VALUE = st.text(st.sampled_from("ab$()é "), max_size=8)
-DATA_KEYS = st.sampled_from(["A", "B", "x.y", "0", "-d", "..bad"])
-PORT_NAMES = st.sampled_from(["http", "https", "metrics"])
-OBJECTS = ("one", "two", "three")
-FIELD_PATHS = st.sampled_from(
-    [
-        "metadata.name",
-        "metadata.uid",
-        "metadata.namespace",
-        "spec.nodeName",
-        "spec.serviceAccountName",
-        "status.podIP",
-        "status.hostIPs",
-        "metadata.labels['app']",
-        "metadata.labels['pod-template-hash']",
-        "metadata.annotations['note']",
-        "metadata.annotations['prometheus.io/port']",
-    ]
-)
-
-
-def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return objects with any of these fields."""
-    return st.fixed_dictionaries({}, optional=fields)
-
-
 def key_ref() -> st.SearchStrategy[dict[str, Any]]:
     """Return a reference to a key that may not exist, and then is optional."""
     return st.fixed_dictionaries(
@@ -114,7 +84,7 @@ def env_entries() -> st.SearchStrategy[list[dict[str, Any]]]:
     source = st.one_of(
         key_ref().map(lambda ref: {"configMapKeyRef": ref}),
         key_ref().map(lambda ref: {"secretKeyRef": ref}),
-        FIELD_PATHS.map(lambda path: {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}),
+        ENV_FIELDS.map(lambda path: {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}),
         st.just({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "0"}}),
     )
     entry = st.one_of(
@@ -142,159 +112,3 @@ def objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]
     return st.fixed_dictionaries(
         {name: st.none() | data.map(lambda found: {"data": found}) for name in OBJECTS}
     )
-
-
-def action() -> st.SearchStrategy[dict[str, Any]]:
-    """Return the handler of a probe."""
-    port = st.integers(1, 65535) | PORT_NAMES
-    return st.one_of(
-        st.just({"exec": {"command": ["true"]}}),
-        port.map(lambda number: {"httpGet": {"path": "/", "port": number, "scheme": "HTTP"}}),
-        port.map(lambda number: {"tcpSocket": {"port": number}}),
-        st.just({"grpc": {"port": 1}}),
-    )
-
-
-def source() -> st.SearchStrategy[dict[str, Any]]:
-    """Return a volume source that can be checkpointed."""
-    item = st.fixed_dictionaries(
-        {
-            "path": LABEL,
-            "fieldRef": st.sampled_from(
-                ["metadata.name", "metadata.labels", "metadata.namespace", "metadata.labels['app']"]
-            ).map(lambda path: {"fieldPath": path}),
-        }
-    )
-    downward = st.lists(item, max_size=2, unique_by=lambda found: found["path"]).map(
-        lambda items: {"items": items}
-    )
-    projection = st.one_of(
-        st.just({"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}),
-        st.just({"configMap": {"name": "ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}),
-        st.just({"secret": {"name": "s", "optional": True}}),
-        st.just({"downwardAPI": {"items": []}}),
-        st.just({"clusterTrustBundle": {"name": "x", "path": "bundle"}}),
-    )
-    return st.one_of(
-        st.just({"configMap": {"name": "c", "defaultMode": 0o644}}),
-        st.just({"secret": {"secretName": "s", "optional": True}}),
-        downward.map(lambda found: {"downwardAPI": found}),
-        st.lists(projection, max_size=3).map(lambda found: {"projected": {"sources": found}}),
-        st.just({"emptyDir": {}}),
-        st.just({"hostPath": {"path": "/var/log", "type": ""}}),
-        st.just({"image": {"reference": "r", "pullPolicy": "Always"}}),
-        st.just({"nfs": {"server": "nas", "path": "/x"}}),
-    )
-
-
-@st.composite
-def valid_container(
-    draw: st.DrawFn, name: str, volumes: list[str], kind: str = "container"
-) -> dict[str, Any]:
-    """Return a container; kind is container, sidecar or init."""
-    container: dict[str, Any] = {"name": name, "image": draw(LABEL)}
-    container |= draw(
-        optional(
-            args=st.lists(ENV_VALUE, max_size=2),
-            env=env_entries(),
-            envFrom=env_from(),
-            imagePullPolicy=st.sampled_from(["Always", "IfNotPresent", "Never"]),
-            resizePolicy=st.just([{"resourceName": "cpu", "restartPolicy": "NotRequired"}]),
-            resources=st.sampled_from(
-                [
-                    {},
-                    {"limits": {"cpu": "1"}, "requests": {"cpu": "100m", "memory": "1Mi"}},
-                    {"limits": {"example.com/gpu": "1"}, "requests": {"example.com/gpu": "1"}},
-                ]
-            ),
-            securityContext=optional(
-                privileged=st.just(True),
-                runAsUser=st.integers(0, 70000),
-                seccompProfile=st.just({"type": "RuntimeDefault"}),
-                windowsOptions=st.just({"hostProcess": False}),
-            ),
-            terminationMessagePolicy=st.just("FallbackToLogsOnError"),
-            tty=st.booleans(),
-        )
-    )
-    if kind != "init":
-        container |= draw(
-            optional(
-                livenessProbe=action(),
-                readinessProbe=action(),
-                startupProbe=action(),
-                lifecycle=st.just({"preStop": {"httpGet": {"path": "/", "port": "http"}}}),
-                ports=st.just([{"name": "http", "containerPort": 8080, "protocol": "TCP"}]),
-            )
-        )
-    if kind == "sidecar":
-        container["restartPolicy"] = "Always"
-    container["volumeMounts"] = [
-        {"name": volume, "mountPath": f"/mnt/{volume}", **draw(optional(readOnly=st.booleans()))}
-        for volume in volumes
-    ]
-    return container
-
-
-@st.composite
-def valid_pod(draw: st.DrawFn) -> dict[str, Any]:
-    """Return a pod as the API returns it, of any controller, that can be checkpointed."""
-    volumes = draw(st.lists(LABEL, unique=True, max_size=3))
-    names = draw(st.lists(LABEL, unique=True, min_size=1, max_size=4))
-    cut = draw(st.integers(1, len(names)))
-    kinds = st.sampled_from(["init", "sidecar"])
-    owner = draw(st.sampled_from(["DaemonSet", "ReplicaSet", "StatefulSet", "Widget"]))
-    labels = draw(
-        st.fixed_dictionaries({}, optional={"app": LABEL, "pod-template-hash": st.just("77f")})
-    )
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": f"web-77f-{draw(LABEL)}",
-            "namespace": draw(LABEL),
-            "uid": "11111111-2222-3333-4444-555555555555",
-            "resourceVersion": "7",
-            "creationTimestamp": None,
-            "labels": labels,
-            "annotations": draw(
-                optional(note=ENV_VALUE).map(lambda found: {"prometheus.io/port": "1", **found})
-            ),
-            "ownerReferences": draw(
-                st.sampled_from([[], [{"kind": owner, "name": "web-77f", "controller": True}]])
-            ),
-            "managedFields": [{"manager": "kubelet"}],
-        },
-        "spec": {
-            "containers": [draw(valid_container(name, volumes)) for name in names[:cut]],
-            "initContainers": [
-                draw(valid_container(name, volumes, draw(kinds))) for name in names[cut:]
-            ],
-            "volumes": [{"name": name, **draw(source())} for name in volumes],
-            "serviceAccountName": "web",
-            "nodeName": "edge-07",
-            **draw(
-                optional(
-                    activeDeadlineSeconds=st.just(60),
-                    affinity=st.just({"nodeAffinity": {}}),
-                    dnsPolicy=st.sampled_from(["Default", "ClusterFirst"]),
-                    enableServiceLinks=st.booleans(),
-                    ephemeralContainers=st.just([{"name": "debug", "image": "i"}]),
-                    hostNetwork=st.booleans(),
-                    hostname=LABEL,
-                    imagePullSecrets=st.just([{"name": "r"}]),
-                    nodeSelector=st.just({"a": "b"}),
-                    overhead=st.just({"cpu": "1m"}),
-                    priority=st.sampled_from([0, 1000]),
-                    preemptionPolicy=st.sampled_from(["Never", "PreemptLowerPriority"]),
-                    readinessGates=st.just([{"conditionType": "a/b"}]),
-                    restartPolicy=st.sampled_from(["Always", "OnFailure", "Never"]),
-                    runtimeClassName=st.just("gvisor"),
-                    securityContext=optional(fsGroup=st.integers(0, 70000)),
-                    terminationGracePeriodSeconds=st.integers(0, 60),
-                    tolerations=st.just([{"operator": "Exists"}]),
-                )
-            ),
-        },
-        "status": {"phase": "Running"},
-    }
