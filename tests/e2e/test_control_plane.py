@@ -18,8 +18,11 @@ from tests.e2e.summary import Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-SERVING_SECONDS = 5.0
-"""The API serves within this time of the kubelet's start, the agent's own start not counted."""
+MEDIAN_SECONDS, WORST_SECONDS = 6.0, 12.0
+"""From the kubelet's start until an API server serves, the copy's or the parent's: whichever is
+first. Often it is the parent's: its container is made before the copy is ready, and that goes."""
+DARK_SECONDS = 7.0
+"""All the time without service in one power cycle, in the median."""
 AGENT_START_SECONDS = 2.0
 """From the agent's start to the API server's manifest; generous, for a machine with others."""
 STEADY_SECONDS = 30.0
@@ -80,6 +83,8 @@ def test_power_cycles_in_a_row(node: Node, record: Record, patience: float) -> N
     record.seconds("not serving in all, worst", max(dark))
     for start, service, folder in runs:
         check(start, service, folder, patience)
+    assert statistics.median(s or WORST_SECONDS for s in serving) <= MEDIAN_SECONDS * patience
+    assert statistics.median(dark) <= DARK_SECONDS * patience
 
 
 def cycle(node: Node, forget_containers: bool = False) -> float:
@@ -98,7 +103,7 @@ def check(start: float, service: Timeline, folder: FolderWatch, patience: float)
     assert activated - start <= AGENT_START_SECONDS * patience
     serving = service.first_answer(start)
     assert serving is not None
-    assert serving <= SERVING_SECONDS * patience + (activated - start)
+    assert serving <= WORST_SECONDS * patience
     assert folder.present == []
 
 
