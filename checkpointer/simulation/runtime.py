@@ -36,6 +36,10 @@ class NoSuchObjectError(Exception):
     """The runtime does not know the sandbox or container."""
 
 
+PORT_SECONDS = 0.3
+"""How long a program takes from its start to its ports; looked at only where they are taken."""
+
+
 class Runtime:
     """All sandboxes, containers and images, safe for many threads; what it returns is a copy."""
 
@@ -50,6 +54,8 @@ class Runtime:
         self._ended = threading.Condition(self._lock)
         self._sandboxes: dict[str, SandboxRecord] = {}
         self._containers: dict[str, ContainerRecord] = {}
+        self._portless: set[str] = set()
+        """Containers that run and found their ports taken: they try them in a moment."""
 
     def sandboxes(self) -> list[SandboxRecord]:
         """Return all sandboxes, newest first."""
@@ -82,7 +88,8 @@ class Runtime:
     def is_ready(self, container: ContainerRecord) -> bool:
         """Tell whether the container has run for as long as its program takes to be ready."""
         age = (time.time_ns() - container.started_at) / 1e9
-        return container.is_running and age >= self.program(container).start_seconds
+        is_up = container.is_running and container.id not in self._portless
+        return is_up and age >= self.program(container).start_seconds
 
     def run_sandbox(self, config: SandboxConfig) -> SandboxRecord:
         """Make a sandbox, ready at once."""
@@ -125,17 +132,22 @@ class Runtime:
         return record
 
     def start_container(self, container_id: str) -> None:
-        """Start the container's program; what it lacks ends it at once."""
+        """Start the container's program; files that it lacks end it at once, ports soon."""
         with self._lock:
             container = self.container(container_id)
             program = self.program(container)
-            can_run = self._gets_ports(container, program) and has_files(container, program)
+            can_run = has_files(container, program)
+            gets_ports = self._gets_ports(container, program)
+            if not gets_ports:
+                self._portless.add(container_id)
             started = replace(container, state=ContainerState.RUNNING, started_at=time.time_ns())
             self._containers[container_id] = started
         write_line(started, " ".join(("started", *started.config.command)))
         self._tell(Event.STARTED, started)
         if not can_run:
             self._end(container_id, 1)
+        elif not gets_ports:
+            self._alarms.after(PORT_SECONDS, lambda: self._try_ports(container_id))
         elif program.runs_seconds == 0:
             self._end(container_id, program.exit_code)
         elif program.runs_seconds is not None:
@@ -207,7 +219,7 @@ class Runtime:
     def _gets_ports(self, container: ContainerRecord, program: Program) -> bool:
         """Tell whether nobody else listens on its ports in the same network, or all share them."""
         for other in self._containers.values():
-            if other.id == container.id or not other.is_running:
+            if other.id == container.id or not other.is_running or other.id in self._portless:
                 continue
             if not set(self.program(other).ports) & set(program.ports):
                 continue
@@ -219,8 +231,20 @@ class Runtime:
                 return False
         return True
 
+    def _try_ports(self, container_id: str) -> None:
+        """Let a program that is as far as its ports have them, or die."""
+        with self._lock:
+            self._portless.discard(container_id)
+            container = self._containers.get(container_id)
+            if container is None or not container.is_running:
+                return
+            gets_ports = self._gets_ports(container, self.program(container))
+        if not gets_ports:
+            self._end(container_id, 1)
+
     def _end(self, container_id: str, exit_code: int) -> None:
         with self._lock:
+            self._portless.discard(container_id)
             container = self._containers.get(container_id)
             if container is None or container.state is ContainerState.EXITED:
                 return

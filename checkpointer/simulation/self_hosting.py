@@ -13,7 +13,7 @@ from checkpointer.simulation.alarms import Alarms
 from checkpointer.simulation.api_server import ApiServer
 from checkpointer.simulation.certificates import KeyPair
 from checkpointer.simulation.programs import Program, base_name, host_path
-from checkpointer.simulation.runtime import Runtime
+from checkpointer.simulation.runtime import PORT_SECONDS, Runtime
 from checkpointer.simulation.runtime_records import ContainerRecord, Event
 
 IMAGE = "kube-apiserver"
@@ -47,7 +47,8 @@ class SelfHosting:
             return
         if event is Event.STARTED:
             seconds = self._runtime.program(container).start_seconds
-            self._alarms.after(seconds + 0.001, self._follow)
+            for late in (0.0, PORT_SECONDS):  # it may have had to wait for its port
+                self._alarms.after(seconds + late + 0.001, self._follow)
         elif event is Event.STOPPED:
             self._follow()
 

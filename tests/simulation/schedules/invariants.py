@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 DOWN_SECONDS = 200.0
 """How long a wanted workload may be down although the facts allow it to run. Longest when the
 newest revision cannot start: the copy crashes three times, 10, 20 and 40 s apart, first."""
-ACTIVE_SECONDS = 200.0
-"""How long a copy may stay active although the API can be used and its parent works."""
+ACTIVE_SECONDS = 360.0
+"""The same for a copy whose parent can run: that may sit in the kubelet's longest backoff of five
+minutes, where a full disk kept the agent from giving way to its first starts."""
 BESIDE_SECONDS = 60.0
 """How long parent and copy may run side by side on one port."""
 ANSWERING_SECONDS = 5.0

@@ -297,9 +297,16 @@ class NodeKubelet:
         made = runtime.start(sandbox, process, max(attempts, default=-1) + 1, node.stamp())
         if process.is_doomed:
             seconds = self._random(0.3, 0.8) if is_taken else self._random(1.0, 3.0)
-            node.timeline.after(seconds, lambda: runtime.exit(made.id))
+            node.timeline.after(seconds, lambda: self._try_port(made.id, process, is_broken))
         self._watch_readiness(worker)
         node.timeline.after(worker.kind.boot_seconds + 0.001, node.readiness_changed)
+
+    def _try_port(self, container_id: str, process: Running, is_broken: bool) -> None:
+        """Let a program that is as far as its port have it, or die."""
+        if is_broken or self.node.runtime.is_taken(process.kind.ports):
+            self.node.runtime.exit(container_id)
+        else:
+            process.is_doomed = False
 
     def runtime_changed(self) -> None:
         """Note containers that have ended: each is started again after its backoff."""
