@@ -7,7 +7,6 @@ facts after its plan was applied, it plans nothing more.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -31,18 +30,15 @@ from checkpointer.core.lease import Claim, Turn, turn_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import Occupancy, is_current, occupancies
+from checkpointer.core.pace import noting_in, watch_in
 from checkpointer.core.plan import (
     Action,
     Activate,
-    GiveWay,
-    Kill,
     Leave,
     Memory,
     Plan,
     Release,
     Remove,
-    ReplaceParent,
-    Snapshot,
     Standing,
     Track,
 )
@@ -51,13 +47,11 @@ from checkpointer.core.release import release
 from checkpointer.core.retention import is_unwanted, with_absence, with_absence_recorded
 from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import ContainerState
+from checkpointer.core.sentence import in_one_line, ordered, sentence
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.snapshots import due_snapshots
 from checkpointer.core.turns import has_company, has_others, must_take_turns, wait_for_turn
 from checkpointer.core.workload import Workload
-
-_CLOSE_SECONDS = 600.0
-"""For how long a parent's sandbox is looked for as closely as its first start takes."""
 
 _UNINSTALLED_TICK_SECONDS = 5.0
 """How soon to look again while the installation is gone: the grace is counted while looking."""
@@ -94,10 +88,10 @@ def decide(
 ) -> Plan:
     """Decide what to do now; `failed_snapshots` are the UIDs of parents whose last one failed."""
     if isinstance(seen.checkpoints, Unknown):
-        sentence = _in_one_line(f"frozen: {seen.checkpoints.reason}")
+        frozen = in_one_line(f"frozen: {seen.checkpoints.reason}")
         is_lost = seen.contact.state is ContactState.LOST
         wake_in = rules.lost_watch_seconds if is_lost else rules.tick_seconds
-        return Plan(sentence, memory, wake_in=wake_in, turn=Turn.KEPT)
+        return Plan(frozen, memory, wake_in=wake_in, turn=Turn.KEPT)
     memory = _remember_kubelet(seen, memory, now.monotonic)
     memory = remember_itself(seen, memory, rules, now.monotonic)
     memory = settled(memory, seen.checkpoints.value, seen.pods, failed_snapshots)
@@ -254,6 +248,7 @@ class _PlanBuilder:
         self.memory = replace(self.memory, ready_since=due.ready_since, attempts=due.attempts)
 
     def plan(self, seen: Observation) -> Plan:
+        actions = ordered(self.actions)
         tracks = {workload: step.track for workload, step in self.steps.items()}
         standings = {workload: step.standing for workload, step in self.steps.items()}
         memory = replace(self.memory, tracks=tracks, last_cycle=self.now)
@@ -262,14 +257,14 @@ class _PlanBuilder:
             self.wake_in = min(self.wake_in, _UNINSTALLED_TICK_SECONDS)
         wake_in = min(
             self.wake_in,
-            _watch_in(seen, others, self.rules, self.now),
-            _noting_in(seen, memory, self.rules),
+            watch_in(seen, others, self.rules, self.now),
+            noting_in(seen, memory, self.rules),
         )
         wake_in = max(wake_in, self.rules.watch_seconds)
         return Plan(
-            _sentence(seen, self.actions, standings),
+            sentence(seen, actions, standings),
             memory,
-            _ordered(self.actions),
+            actions,
             self.records,
             standings,
             wake_in,
@@ -405,21 +400,6 @@ def _remember_kubelet(seen: Observation, memory: Memory, now: float) -> Memory:
     return replace(memory, contact_kubelet=identity) if is_known else memory
 
 
-def _noting_in(seen: Observation, memory: Memory, rules: Rules) -> float:
-    """Return how soon to look whether the kubelet's new run has had contact.
-
-    The probe that tells is under way; noted only with the next tick, a loss of contact before
-    that would have what this kubelet restarts by itself activated beside it.
-    """
-    is_noted = (
-        isinstance(seen.kubelet, Unknown)
-        or not seen.kubelet.value.listening
-        or seen.kubelet.value.identity == memory.contact_kubelet
-    )
-    is_reachable = seen.contact.state is ContactState.REACHABLE
-    return rules.lost_watch_seconds if is_reachable and not is_noted else rules.tick_seconds
-
-
 def _occupancies(
     seen: Observation,
     checkpoints: tuple[Checkpoint, ...],
@@ -526,72 +506,3 @@ def _believed(pods: tuple[Pod, ...], seen: Observation, now: Moment) -> tuple[Po
         running = {(c.pod_uid, c.id) for c in containers if c.state is ContainerState.RUNNING}
         pods = tuple(replace(p, ready=p.ready and is_current(p, running)) for p in pods)
     return pods
-
-
-def _ordered(actions: list[Action]) -> tuple[Action, ...]:
-    """Put what restores contact first and what can wait last."""
-    order = (Release, Kill, Activate, ReplaceParent, Snapshot, Remove, GiveWay, Leave)
-    return tuple(sorted(actions, key=lambda action: order.index(type(action))))
-
-
-def _watch_in(seen: Observation, steps: Mapping[Workload, Step], rules: Rules, now: float) -> float:
-    """Return how soon to look again.
-
-    Closely while a parent may come back beside its copy: its sandbox shows a fifth of a second
-    before its first start. That is while the API answers, and for a while after an activation,
-    which may be what brings the API back. A parent that has not come for long is looked for less
-    closely: at worst it loses its first start.
-    """
-    is_lost = seen.contact.state in (ContactState.LOST, ContactState.DENIED)
-    has_contact = not is_lost or seen.contact.is_answering
-    wake_in = rules.lost_watch_seconds if steps and is_lost else rules.tick_seconds
-    for step in steps.values():
-        if step.standing.state == "handing over":
-            wake_in = min(wake_in, rules.lost_watch_seconds)
-        if step.standing.state != "active":
-            continue
-        at = step.track.activated_at
-        is_fresh = at is not None and now - at < rules.hand_over_seconds
-        if step.is_patient or not (is_fresh or has_contact):
-            wake_in = min(wake_in, rules.lost_watch_seconds)
-            continue
-        began = now if is_lost else max(seen.contact.since, at or 0.0)
-        is_long = now - began >= _CLOSE_SECONDS
-        wake_in = min(wake_in, rules.backoff_watch_seconds if is_long else rules.watch_seconds)
-    return wake_in
-
-
-def _sentence(
-    seen: Observation, actions: list[Action], standings: Mapping[Workload, Standing]
-) -> str:
-    contact = seen.contact
-    parts = [f"contact {contact.state.value} ({contact.reason})"]
-    if actions:
-        parts.append("; ".join(_phrase(action) for action in _ordered(actions)))
-    counts = Counter(standing.state for standing in standings.values())
-    parts.append(", ".join(f"{counts[s]} {s}" for s in sorted(counts)) or "no checkpoints")
-    return _in_one_line(": ".join((parts[0], "; ".join(parts[1:]))))
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _phrase(action: Action) -> str:
-    match action:
-        case Snapshot(workload):
-            return f"snapshot {workload}"
-        case Activate(workload, revision, issue, reason):
-            return f"activate {workload} revision {revision} issue {issue}: {reason}"
-        case Release(workload, _, reason):
-            return f"release {workload}: {reason}"
-        case Kill(workload):
-            return f"end the released copy of {workload}"
-        case ReplaceParent(workload, _, _, reason):
-            return f"replace the parent of {workload}: {reason}"
-        case Remove(workload, reason):
-            return f"remove {workload}: {reason}"
-        case GiveWay(_, reason):
-            return f"give way: {reason}"
-        case Leave(_, _, reason):
-            return f"leave this node: {reason}"

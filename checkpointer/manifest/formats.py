@@ -18,7 +18,6 @@ _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _RELAXED_ENV_NAME = re.compile(r"[ -<>-~]+")
 _PORT_NAME = re.compile(r"[a-z0-9-]+")
 _HEADER_NAME = re.compile(r"[-A-Za-z0-9]+")
-_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _SYSCTL = re.compile(r"(?:[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?")
 
 MAX_ID = (1 << 31) - 1
@@ -93,13 +92,6 @@ def is_port_number(number: int) -> bool:
 def is_header_name(text: str) -> bool:
     """Tell whether the text is the name of an HTTP header."""
     return _HEADER_NAME.fullmatch(text) is not None
-
-
-def is_data_key(text: str) -> bool:
-    """Tell whether the text can be a key in a config map or secret."""
-    return (
-        len(text) <= 253 and _DATA_KEY.fullmatch(text) is not None and not text.startswith("..")
-    ) and text != "."
 
 
 def is_sysctl(text: str) -> bool:

@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from checkpointer.core.occupancy import WORKLOAD_LABEL
 from checkpointer.core.workload import Workload
 from checkpointer.manifest import PREFIX
 
-WORKLOAD_LABEL: Final = f"{PREFIX}workload"
-"""On every copy: the digest of its workload, short enough for a label."""
 CHECKPOINT_OF: Final = f"{PREFIX}checkpoint-of"
 """`namespace/Kind/name` of the workload."""
 REVISION: Final = f"{PREFIX}revision"

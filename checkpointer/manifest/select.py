@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.core.facts import Fact, Known
+from checkpointer.core.occupancy import WORKLOAD_LABEL
 from checkpointer.core.workload import Workload, workload_of
 from checkpointer.manifest import PREFIX
-from checkpointer.manifest.render import CHECKPOINT_OF, WORKLOAD_LABEL
+from checkpointer.manifest.render import CHECKPOINT_OF
 from checkpointer.manifest.sources import BoundClaim
 
 CHECKPOINT: Final = f"{PREFIX}checkpoint"
@@ -30,7 +31,6 @@ _MIRROR: Final = "kubernetes.io/config.mirror"
 _SOURCE: Final = "kubernetes.io/config.source"
 PORT_SHARING: Final = re.compile(r"--permit-port-sharing(=true)?")
 """The flag by which Kubernetes' own servers listen with SO_REUSEPORT."""
-_NO_CLAIMS: Final[Mapping[str, Fact[BoundClaim | None]]] = {}
 _JOB_KINDS: Final = frozenset({"Job", "CronJob"})
 
 
@@ -126,11 +126,6 @@ DEFAULT_STAGE_RULES: Final = (
     ),
 )
 """What brings contact with the API back: the API server, its store, and the way to it."""
-
-
-def is_selected(pod: Mapping[str, Any], selection: Selection) -> bool:
-    """Tell whether a pod is a parent: it is meant to be checkpointed, and nothing excludes it."""
-    return is_meant(pod, selection) and exclusion(pod, selection) is None
 
 
 def is_meant(pod: Mapping[str, Any], selection: Selection) -> bool:
@@ -236,9 +231,7 @@ def host_ports(pod: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def shares_ports(
-    pod: Mapping[str, Any], claims: Mapping[str, Fact[BoundClaim | None]] = _NO_CLAIMS
-) -> bool:
+def shares_ports(pod: Mapping[str, Any], claims: Mapping[str, Fact[BoundClaim | None]]) -> bool:
     """Tell whether parent and copy can be expected to run side by side.
 
     They can without host network and host ports; and on the host's network where the program is
@@ -321,7 +314,6 @@ __all__ = [
     "is_graceful",
     "is_meant",
     "is_ready",
-    "is_selected",
     "on_host_network",
     "opts_in_to_inlining",
     "shares_ports",

@@ -35,8 +35,6 @@ class NodeIdentity:
     has_token: bool = False
     token_expires: float | None = None
     """None where the token does not tell."""
-    needs_program: bool = False
-    """Whether some program has to be asked for the credentials (exec)."""
 
 
 def read_identity(path: Path) -> Fact[NodeIdentity]:
@@ -58,7 +56,6 @@ def _identity(config: Kubeconfig) -> NodeIdentity:
         certificate=certificate,
         has_token=token is not None,
         token_expires=token_expiry(token.encode()) if token else None,
-        needs_program=config.needs_client,
     )
 
 

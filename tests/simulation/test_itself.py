@@ -13,30 +13,16 @@ from checkpointer.core.facts import Known
 from checkpointer.simulation import control_plane
 from checkpointer.simulation.connections import Mode
 from checkpointer.simulation.node import SimulatedNode
-from checkpointer.simulation.surroundings import Pace
 from checkpointer.simulation.waiting import wait_until
 from checkpointer.store.revisions import Store
 from tests.simulation.agent_pods import BROKEN, NAME, AgentPods, is_copy, own_manifests, spec
+from tests.simulation.quick import LONG, PACE
 
-PACE = Pace(
-    list_seconds=0.02,
-    sandbox_seconds=0.05,
-    container_seconds=0.05,
-    notice_seconds=0.05,
-    backoff_seconds=0.3,
-    backoff_limit_seconds=1.0,
-    recheck_seconds=0.2,
-    mirror_seconds=0.1,
-    relist_seconds=0.5,
-    tick_seconds=0.02,
-)
 SETTINGS: dict[str, Any] = {
     "timing": {"ready": "1s", "grace": "1s", "leave": "2s", "tick": "1s", "removalInterval": "0s"},
     "contact": {"recovery": "0s", "healthyInterval": "500ms"},
     "probe": {"timeout": "500ms", "jitter": "0s"},
 }
-LONG = 60.0
-"""Seconds that nothing here takes, however busy the machine is."""
 
 
 @pytest.fixture

@@ -21,25 +21,11 @@ from checkpointer.simulation import control_plane
 from checkpointer.simulation.agent_process import AgentProcess
 from checkpointer.simulation.connections import Mode
 from checkpointer.simulation.node import SimulatedNode
-from checkpointer.simulation.surroundings import Pace
 from checkpointer.simulation.waiting import wait_until
 from checkpointer.store.errors import StoreError
 from checkpointer.store.revisions import Store
+from tests.simulation.quick import LONG, PACE
 
-LONG = 60.0
-"""Seconds that nothing here takes, however busy the machine is."""
-PACE = Pace(
-    list_seconds=0.02,
-    sandbox_seconds=0.05,
-    container_seconds=0.05,
-    notice_seconds=0.05,
-    backoff_seconds=0.3,
-    backoff_limit_seconds=1.0,
-    recheck_seconds=0.2,
-    mirror_seconds=0.1,
-    relist_seconds=0.5,
-    tick_seconds=0.02,
-)
 SETTINGS: dict[str, Any] = {
     "timing": {
         "ready": "0s",

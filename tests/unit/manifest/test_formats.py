@@ -22,7 +22,6 @@ from checkpointer.manifest.quantity import NANO, parse
         (formats.is_relaxed_env_name, ["A", "0", "a b", ".."], ["", "A=B", "é", "a\tb"]),
         (formats.is_port_name, ["http", "a1", "1a"], ["", "1", "a--b", "-a", "a-", "A", "a" * 16]),
         (formats.is_header_name, ["X-A", "a"], ["", "a b", "a:"]),
-        (formats.is_data_key, ["a.b", ".a", "-"], ["", ".", "..", "..a", "a/b", "a" * 254]),
         (formats.is_sysctl, ["kernel.shm_rmid_forced", "net/ipv4/x"], ["", "A", ".a", "a."]),
         (formats.is_address, ["10.0.0.1", "::1"], ["", "a", "10.0.0.256", "fe80::1%eth0"]),
         (formats.climbs, ["..", "a/../b"], ["a", "..a", "a/b.."]),

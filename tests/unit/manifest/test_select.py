@@ -14,8 +14,8 @@ from checkpointer.manifest.select import (
     StageRule,
     exclusion,
     host_ports,
+    is_meant,
     is_ready,
-    is_selected,
     opts_in_to_inlining,
     shares_ports,
     stage_of,
@@ -46,6 +46,10 @@ def make_pod(
         "spec": {"containers": [{"name": "main", "image": "reg.example/web:1"}], **(spec or {})},
         "status": status or {"phase": "Running"},
     }
+
+
+def is_selected(pod: dict[str, Any], selection: Selection) -> bool:
+    return is_meant(pod, selection) and exclusion(pod, selection) is None
 
 
 def test_asking_pod_in_an_allowed_namespace_is_a_parent() -> None:
@@ -258,7 +262,7 @@ def test_ports_of_the_node(spec: dict[str, Any], ports: tuple[int, ...], shares:
     """Host ports, and on the host's network all declared ports, belong to one pod at a time,
     unless its program says that it shares them."""
     assert host_ports({"spec": spec}) == ports
-    assert shares_ports({"spec": spec}) is shares
+    assert shares_ports({"spec": spec}, {}) is shares
 
 
 def claim(*modes: str) -> Fact[BoundClaim | None]:
