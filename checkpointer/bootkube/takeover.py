@@ -1,7 +1,7 @@
 """Taking over: what would become of each old checkpoint, importing it, and cleaning up after.
 
 Importing only adds to our store. Cleaning up removes nothing of a workload before its successor
-in our store verifies, and a copy that is active stays until its parent's sandbox is up: until
+in our store verifies, and a copy that is active stays until its parent's container is made: until
 then it does its parent's work. Every step can be repeated, and the old manifest, which tells
 what belongs to it, goes last; the old checkpointer itself goes first, for it would write all of
 it anew.
@@ -287,7 +287,10 @@ class Takeover:
         return ""
 
     def _has_parent(self, candidate: Candidate, runtime: Runtime) -> bool:
-        """Tell whether the parent's sandbox is up: the API's pod, not the old copy."""
+        """Tell whether a container of the parent is made, of the API's pod and not the old copy.
+
+        Its sandbox alone is no sign: see `core.release`.
+        """
         stored = self._store.read()
         found = stored.value.checkpoints if isinstance(stored, Known) else ()
         mine = next((c for c in found if c.workload == candidate.workload), None)
@@ -296,7 +299,9 @@ class Takeover:
         uid = parent_of(candidate.old.pod, self._places.roots)[0]["metadata"]["uid"]
         parents = tuple({*mine.record.parents, uid} - {""})
         occupancy = occupancy_of(replace(mine, record=Record(parents=parents)), runtime)
-        return any(FORMER_COPY not in s.annotations for s in occupancy.parent_sandboxes)
+        made = {container.sandbox_id for container in runtime.containers}
+        parents_up = (s for s in occupancy.parent_sandboxes if FORMER_COPY not in s.annotations)
+        return any(sandbox.id in made for sandbox in parents_up)
 
     def _remove_manifest(self, path: Path) -> None:
         """Remove a manifest, if it is its own at this moment."""

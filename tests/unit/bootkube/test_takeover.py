@@ -252,6 +252,11 @@ def test_an_active_copy_stays_until_its_parent_is_back(old_node: OldNode) -> Non
     assert reasons(takeover.clean_up(takeover.candidates(), runtime)) == {"kube-apiserver": BUSY}
     assert old_node.files() == before
     assert runtime.stopped == []
+    parent = runtime.run(old, is_copy=False)
+    runtime.containers = [c for c in runtime.containers if c.id != parent]
+    told = reasons(takeover.clean_up(takeover.candidates(), runtime))
+    assert told == {"kube-apiserver": BUSY}, "the kubelet may need the API for the container"
+    assert runtime.stopped == []
 
 
 @pytest.mark.parametrize("runtime", [None, FakeRuntime(is_silent=True)])
