@@ -12,7 +12,13 @@ from kubernetes.client import models
 
 from checkpointer.core.contact import ContactState
 from checkpointer.manifest.sanitize import sanitize
-from checkpointer.manifest.select import DEFAULT_STAGE_RULES, Selection, is_selected, stage_of
+from checkpointer.manifest.select import (
+    DEFAULT_STAGE_RULES,
+    Selection,
+    exclusion,
+    is_meant,
+    stage_of,
+)
 from checkpointer.manifest.sources import Options, Sources
 from tests.unit.deploy.conftest import ROOT
 
@@ -70,7 +76,8 @@ def test_example_is_valid(example: dict[str, Any]) -> None:
 def test_example_is_checkpointed(example: dict[str, Any]) -> None:
     """With the default configuration, without a refusal or a warning."""
     pod = _pod_of(example)
-    assert is_selected(pod, Selection())
+    assert is_meant(pod, Selection())
+    assert exclusion(pod, Selection()) is None
     verdict = sanitize(pod, "/material", Sources(), _OPTIONS)
     assert (verdict.refusals, verdict.warnings) == ((), ())
     assert verdict.manifest is not None
