@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster.binaries import Binaries
-from tests.e2e.cluster.control_plane import API_SERVER, NAMESPACE, Options
+from tests.e2e.cluster.control_plane import API_SERVER, NAMESPACE, READ, Options
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import hold, wait_for
 from tests.e2e.conftest import new_node
@@ -44,9 +44,6 @@ def sharing_node(kube_binaries: Binaries, work: Path) -> Iterator[Node]:
         yield node
     finally:
         node.remove()
-
-
-READ = f"/api/v1/namespaces/{NAMESPACE}/pods?limit=1"
 
 
 def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> None:

@@ -20,6 +20,8 @@ from tests.e2e.cluster.processes import Process
 from tests.e2e.cluster.waiting import wait_for
 
 NAMESPACE = "kube-system"
+READ = f"/api/v1/namespaces/{NAMESPACE}/pods?limit=1"
+"""What the API server answers as soon as it serves at all, before it calls itself ready."""
 API_SERVER = "kube-apiserver"
 CONTROLLER_MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
