@@ -5,6 +5,10 @@ immediate. Since 1.34 the retry comes between the end of the backoff and half of
 it later, before that on a grid of 10 to 15 s (pkg/kubelet/pod_workers.go, completeWork). The
 kubelet keeps its count in memory and the runtime does not list when a container ended, so this
 is an estimate from what it does list: the restart count, and when the container was made.
+
+The restart count lives in the pod's status and goes on over a restart of the kubelet and a power
+cycle; the backoff does not. But each backoff takes its time: no more of them can have passed than
+there was time for.
 """
 
 from __future__ import annotations
@@ -14,16 +18,26 @@ from checkpointer.core.runtime import Container
 INITIAL_SECONDS = 10.0
 
 
-def next_start(dead: Container, limit_seconds: float) -> float:
+def next_start(dead: Container, limit_seconds: float, since: float) -> float:
     """Return the earliest time of the next start, in seconds of the Unix epoch.
 
-    `dead` is the newest container of its name. One that ran for long before it died is started
-    later than this says.
+    `dead` is the newest container of its name, `since` when the kubelet's count began at the
+    earliest. One that ran for long before it died is started later than this says.
     """
-    return dead.created_at / 1e9 + backoff_after(dead.attempt, limit_seconds)
+    made = dead.created_at / 1e9
+    return made + _backoff(min(dead.attempt, _most(made - since, limit_seconds)), limit_seconds)
 
 
-def backoff_after(attempt: int, limit_seconds: float) -> float:
+def _most(seconds: float, limit_seconds: float) -> int:
+    """Return the highest restart count that this time suffices for; the first costs none."""
+    count = 1
+    while (passed := _backoff(count, limit_seconds)) <= seconds and passed < limit_seconds:
+        seconds -= passed
+        count += 1
+    return count
+
+
+def _backoff(attempt: int, limit_seconds: float) -> float:
     """Return how long the kubelet waits after the death of the container with this attempt."""
     if attempt <= 0:
         return 0.0

@@ -185,7 +185,12 @@ def _moment(
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
     is_refused = bool(wanted) and all(p.finished for p in wanted)
     if is_reachable and is_settled and is_refused and _is_made_anew(checkpoint, active, situation):
-        moment = _Moment("its parent was refused beside the copy", refused=wanted[0])
+        refused = wanted[0]
+        last = checkpoint.record.hand_over
+        against = hand_over.objection(last, active, refused.uid, refused.template, situation)
+        if against is not None:
+            return _Wait(*against)
+        moment = _Moment("its parent was refused beside the copy", refused=refused)
         return _in_turn(moment, active, situation)
     return waits[0] if waits else None
 
@@ -255,7 +260,10 @@ def _in_backoff(
     if not dead:
         return None
     last = max(dead, key=lambda c: c.created_at)
-    due_in = next_start(last, situation.rules.backoff_limit_seconds) - situation.wall
+    since = sandbox.created_at / 1e9
+    if isinstance(situation.kubelet, Known):
+        since = max(since, situation.kubelet.value.started_at / 1e9)
+    due_in = next_start(last, situation.rules.backoff_limit_seconds, since) - situation.wall
     if has_lost and due_in <= AHEAD_SECONDS:
         return _Moment("its parent is due to start and needs the ports", sandbox)
     watch = situation.rules.backoff_watch_seconds

@@ -9,7 +9,7 @@ import pytest
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.observation import Pod
+from checkpointer.core.observation import KubeletRun, Pod
 from checkpointer.core.plan import Activate, Plan, Release, Snapshot, Standing
 from checkpointer.core.release import STEADY_SECONDS
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
@@ -182,7 +182,8 @@ INIT = Known((checkpoint(API, revision(has_init=True)),))
 
 
 def with_containers(*containers: Container) -> Known[Runtime]:
-    return Known(both(COPY_RUNS, Runtime((parent_sandbox(created_at=stamp(NOW)),), containers)))
+    sandbox = parent_sandbox(created_at=stamp(NOW - 70))
+    return Known(both(COPY_RUNS, Runtime((sandbox,), containers)))
 
 
 def test_a_parent_with_init_containers_is_given_way_when_they_are_done() -> None:
@@ -264,11 +265,12 @@ def started(attempt: int, at: float) -> Container:
     return replace(died(attempt, at), state=ContainerState.RUNNING)
 
 
-STUCK = BACK.but(runtime=with_containers(died(4, NOW))).with_track(
-    parent_exits=frozenset({"parent-4"})
-)
+STUCK = BACK.but(
+    runtime=with_containers(died(4, NOW)), kubelet=Known(KubeletRun("run-2", stamp(NOW - 70), True))
+).with_track(parent_exits=frozenset({"parent-4"}))
 """Its parent tried the ports beside the copy and waits for its next start, 80 s later."""
 RESTART = replace(SANDBOX, reason="its parent is being started and needs the ports")
+DUE = replace(SANDBOX, reason="its parent is due to start and needs the ports")
 
 
 @pytest.mark.parametrize(
@@ -325,6 +327,20 @@ def test_each_hand_over_that_failed_doubles_the_wait_for_the_next(failed: int, w
     assert other_boot.decide(NOW).actions == (SANDBOX,)
 
 
+def test_a_refused_parent_waits_for_the_next_try_like_any_other() -> None:
+    """Its copy would come and go every minute beside a parent that is refused for good."""
+    refused = pod(ready=False, is_parent=False, finished=True)
+    record = with_failures(1).value[0].record
+    later = Known((checkpoint(API, revision(stage=1), record=record),))
+    node = BACK.but(pods=Known((refused, OTHER_POD)), checkpoints=later)
+    assert states(node.decide(NOW + 119)) == [
+        Standing("active", "the next try to hand over, 1 s more")
+    ]
+    assert [action.reason for action in node.decide(NOW + 120).actions] == [
+        "its parent was refused beside the copy"
+    ]
+
+
 def test_a_master_waits_for_its_turn_with_its_api_server() -> None:
     """The others have theirs; whatever else is released at its own moment."""
     masters = Known(Masters(("node-0", "node-1"), "node-1"))
@@ -342,8 +358,26 @@ def test_a_parent_that_lost_the_race_for_its_ports_gets_them_just_ahead() -> Non
     """What takes its ports as soon as it starts is quicker than any look at the runtime."""
     node = STUCK.but(checkpoints=with_failures(1, since=NOW - 1000))
     assert node.decide(NOW + 78.9).actions == ()
-    reason = "its parent is due to start and needs the ports"
-    assert node.decide(NOW + 79).actions == (replace(SANDBOX, reason=reason),)
+    assert node.decide(NOW + 79).actions == (DUE,)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "after", "backoff"),
+    [(4, 70, 80), (4, 69, 40), (9, 0, 10), (9, 9, 10), (9, 10, 20), (9, 3600, 300), (1, 3600, 10)],
+)
+def test_a_restart_count_from_before_the_kubelet_started_is_no_backoff(
+    attempt: int, after: float, backoff: float
+) -> None:
+    """The kubelet counts from nothing, the pod's status goes on: there was no time for more."""
+    node = STUCK.but(
+        checkpoints=with_failures(1, since=NOW - 1000),
+        kubelet=Known(KubeletRun("run-2", stamp(NOW - after), True)),
+        runtime=Known(
+            both(COPY_RUNS, Runtime((parent_sandbox(created_at=0),), (died(attempt, NOW),)))
+        ),
+    ).with_track(parent_exits=frozenset({f"parent-{attempt}"}))
+    assert node.decide(NOW + backoff - 1.1).actions == ()
+    assert node.decide(NOW + backoff - 1).actions == (DUE,)
 
 
 def with_refused(template: str = "hash-0", **changes: object) -> Known[tuple[Checkpoint, ...]]:

@@ -18,6 +18,7 @@ from tests.unit.core.builders import (
     NOW,
     OTHER_POD,
     RULES,
+    SAME_KUBELET,
     Node,
     both,
     checkpoint,
@@ -41,6 +42,7 @@ DEEP = ACTIVE.but(
     pods=Known((pod(ready=False), OTHER_POD)),
     runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(),), (CRASHED,)))),
     rules=ALLOWED,
+    kubelet=Known(SAME_KUBELET),
 )
 """The parent died a second ago, and its next start is 160 s after that."""
 DELETED = ReplaceParent(
