@@ -7,14 +7,14 @@ facts after its plan was applied, it plans nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from checkpointer.core.activation import activation
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Record
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.hand_over import informed, is_under_way, time_left
+from checkpointer.core.hand_over import informed, is_under_way, with_hand_over, with_hand_overs
 from checkpointer.core.held import held
 from checkpointer.core.hold import has_hold, hold_of
 from checkpointer.core.itself import (
@@ -26,7 +26,7 @@ from checkpointer.core.itself import (
     remember_itself,
     taken_along,
 )
-from checkpointer.core.lease import Claim, Turn, turn_of
+from checkpointer.core.lease import Turn, turn_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import Occupancy, is_current, occupancies
@@ -48,9 +48,8 @@ from checkpointer.core.retention import is_unwanted, with_absence, with_absence_
 from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import ContainerState
 from checkpointer.core.sentence import in_one_line, ordered, sentence
-from checkpointer.core.situation import Situation, Step
+from checkpointer.core.situation import Situation, Step, situation_of
 from checkpointer.core.snapshots import due_snapshots
-from checkpointer.core.turns import has_company, has_others, must_take_turns, wait_for_turn
 from checkpointer.core.workload import Workload
 
 _UNINSTALLED_TICK_SECONDS = 5.0
@@ -103,8 +102,10 @@ def decide(
     manifests = (
         {m.workload: m for m in seen.manifests.value} if isinstance(seen.manifests, Known) else None
     )
-    situation = _situation(seen, memory, rules, now, node_name, own)
-    situation = _amid_hand_overs(situation, checkpoints, manifests or {})
+    mine = own.workload if own is not None else None
+    situation = situation_of(seen, memory, rules, now, node_name, mine)
+    idle = [c for c in checkpoints if c.workload not in (manifests or {})]
+    situation = with_hand_overs(situation, idle)
     elapsed = 0.0 if memory.last_cycle is None else now.monotonic - memory.last_cycle
     if memory.last_removal is None:  # the run of the agent before this one may have removed
         memory = replace(memory, last_removal=now.monotonic)
@@ -139,13 +140,13 @@ def decide(
                 step = taken_along(checkpoint, manifest, step)
         builder.add(checkpoint, stored_record, step)
         if isinstance(step.action, Release) and step.record is not None:
-            situation = _with_hand_over(situation, checkpoint, step.record)
+            situation = with_hand_over(situation, checkpoint, step.record)
     if own is not None and own.is_leaving:
         builder.add_leave(leave(own, seen.manifests, {c.workload for c in checkpoints}))
     elif isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
         builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
     left = [replace(c, record=builder.records.get(c.workload, c.record)) for c in checkpoints]
-    amid = _amid_hand_overs(replace(situation, hand_over_left=0.0), left, {})
+    amid = with_hand_overs(replace(situation, hand_over_left=0.0), left)
     wants_turn = any(step.wants_turn for step in builder.steps.values())
     return replace(builder.plan(seen), turn=turn_of(wants_turn, amid.hand_over_left))
 
@@ -307,74 +308,6 @@ def _without_store(seen: Observation, stored: frozenset[Workload]) -> list[Check
         return []
     orphans = {m.workload for m in seen.manifests.value} - stored
     return [Checkpoint(workload, ()) for workload in sorted(orphans)]
-
-
-def _situation(
-    seen: Observation,
-    memory: Memory,
-    rules: Rules,
-    now: Moment,
-    node_name: str,
-    own: Own | None,
-) -> Situation:
-    return Situation(
-        seen.contact,
-        seen.kubelet,
-        memory.contact_kubelet,
-        rules,
-        now.boot_id,
-        now.wall,
-        now.monotonic,
-        _stage_opens_in(seen, memory, rules, now.monotonic, own),
-        wait_for_turn(seen.masters, node_name, now.wall) if seen.claim is Claim.UNUSED else 0.0,
-        _turn_waits_for(seen, now.monotonic),
-        has_others(seen.masters),
-    )
-
-
-def _turn_waits_for(seen: Observation, now: float) -> str:
-    """Return what one of several masters has to know or have before it hands over stage 0."""
-    if not must_take_turns(seen.masters):
-        return ""
-    if not has_company(seen.others_answer, seen.contact, now):
-        return "another master's API server to answer"
-    return "its turn among the masters" if seen.claim is Claim.OPEN else ""
-
-
-def _amid_hand_overs(
-    situation: Situation,
-    checkpoints: Iterable[Checkpoint],
-    manifests: Mapping[Workload, ActiveManifest],
-) -> Situation:
-    """Return the situation with every hand-over of stage 0 that the records tell of."""
-    for checkpoint in checkpoints:
-        if checkpoint.workload not in manifests:
-            situation = _with_hand_over(situation, checkpoint, checkpoint.record)
-    return situation
-
-
-def _with_hand_over(situation: Situation, checkpoint: Checkpoint, record: Record) -> Situation:
-    """Return the situation with a hand-over of stage 0 that is under way, or has just begun."""
-    is_first = bool(checkpoint.revisions) and checkpoint.revisions[0].stage == 0
-    if not is_first or not is_under_way(record.hand_over, situation.boot_id):
-        return situation
-    left = max(situation.hand_over_left, time_left(record.hand_over, situation))
-    return replace(situation, hand_over_left=left)
-
-
-def _stage_opens_in(
-    seen: Observation, memory: Memory, rules: Rules, now: float, own: Own | None
-) -> float:
-    """Return for how long the later stage waits: not at all on a node without a stage 0."""
-    if isinstance(seen.checkpoints, Unknown):
-        return rules.stage_delay_seconds
-    others = (c for c in seen.checkpoints.value if own is None or c.workload != own.workload)
-    if not any(c.revisions and c.revisions[0].stage == 0 for c in others):
-        return 0.0
-    since = seen.contact.since
-    if memory.stage_zero_at is not None:
-        since = max(since, memory.stage_zero_at)
-    return max(0.0, since + rules.stage_delay_seconds - now)
 
 
 def _remember_kubelet(seen: Observation, memory: Memory, now: float) -> Memory:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from checkpointer.core.checkpoint import HandOver, Revision
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Track
@@ -40,6 +40,22 @@ def is_under_way(hand_over: HandOver, boot_id: str) -> bool:
 def time_left(hand_over: HandOver, situation: Situation) -> float:
     """Return the seconds until the deadline of one that is under way."""
     return hand_over.since + situation.rules.hand_over_seconds - situation.now
+
+
+def with_hand_overs(situation: Situation, checkpoints: Iterable[Checkpoint]) -> Situation:
+    """Return the situation with every hand-over of stage 0 that the records tell of."""
+    for checkpoint in checkpoints:
+        situation = with_hand_over(situation, checkpoint, checkpoint.record)
+    return situation
+
+
+def with_hand_over(situation: Situation, checkpoint: Checkpoint, record: Record) -> Situation:
+    """Return the situation with a hand-over of stage 0 that is under way, or has just begun."""
+    is_first = bool(checkpoint.revisions) and checkpoint.revisions[0].stage == 0
+    if not is_first or not is_under_way(record.hand_over, situation.boot_id):
+        return situation
+    left = max(situation.hand_over_left, time_left(record.hand_over, situation))
+    return replace(situation, hand_over_left=left)
 
 
 def failed(hand_over: HandOver, track: Track, situation: Situation) -> HandOver:

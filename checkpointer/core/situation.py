@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from checkpointer.core.checkpoint import Record
 from checkpointer.core.contact import Contact
-from checkpointer.core.facts import Fact
-from checkpointer.core.observation import KubeletRun
-from checkpointer.core.plan import Action, Standing, Track
+from checkpointer.core.facts import Fact, Unknown
+from checkpointer.core.lease import Claim
+from checkpointer.core.moment import Moment
+from checkpointer.core.observation import KubeletRun, Observation
+from checkpointer.core.plan import Action, Memory, Standing, Track
 from checkpointer.core.rules import Rules
+from checkpointer.core.turns import has_company, has_others, must_take_turns, wait_for_turn
+from checkpointer.core.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +55,51 @@ class Step:
     """What is to be kept on disk, where the decision changes it."""
     wants_turn: bool = False
     """Whether a release waits for nothing but its turn, and that can be asked for now."""
+
+
+def situation_of(
+    seen: Observation,
+    memory: Memory,
+    rules: Rules,
+    now: Moment,
+    node_name: str,
+    own: Workload | None,
+) -> Situation:
+    """Return it as far as no checkpoint has a say in it; `own` is the agent's own workload."""
+    return Situation(
+        seen.contact,
+        seen.kubelet,
+        memory.contact_kubelet,
+        rules,
+        now.boot_id,
+        now.wall,
+        now.monotonic,
+        _stage_opens_in(seen, memory, rules, now.monotonic, own),
+        wait_for_turn(seen.masters, node_name, now.wall) if seen.claim is Claim.UNUSED else 0.0,
+        _turn_waits_for(seen, now.monotonic),
+        has_others(seen.masters),
+    )
+
+
+def _turn_waits_for(seen: Observation, now: float) -> str:
+    """Return what one of several masters has to know or have before it hands over stage 0."""
+    if not must_take_turns(seen.masters):
+        return ""
+    if not has_company(seen.others_answer, seen.contact, now):
+        return "another master's API server to answer"
+    return "its turn among the masters" if seen.claim is Claim.OPEN else ""
+
+
+def _stage_opens_in(
+    seen: Observation, memory: Memory, rules: Rules, now: float, own: Workload | None
+) -> float:
+    """Return for how long the later stage waits: not at all on a node without a stage 0."""
+    if isinstance(seen.checkpoints, Unknown):
+        return rules.stage_delay_seconds
+    others = (c for c in seen.checkpoints.value if c.workload != own)
+    if not any(c.revisions and c.revisions[0].stage == 0 for c in others):
+        return 0.0
+    since = seen.contact.since
+    if memory.stage_zero_at is not None:
+        since = max(since, memory.stage_zero_at)
+    return max(0.0, since + rules.stage_delay_seconds - now)
