@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 DOWN_SECONDS = 200.0
 """How long a wanted workload may be down although the facts allow it to run. Longest when the
 newest revision cannot start: the copy crashes three times, 10, 20 and 40 s apart, first."""
+BACKOFF_SECONDS = 300.0
+"""How much longer where the kubelet keeps restarting a parent of the later stage: such a one may
+die for the API's absence alone, and its copy would too. It is left its longest backoff first."""
 ACTIVE_SECONDS = 360.0
 """The same for a copy whose parent can run: that may sit in the kubelet's longest backoff of five
 minutes, where a full disk kept the agent from giving way to its first starts."""
@@ -243,7 +246,10 @@ class Invariants:
         down = node.now - max(seen.up_at, seen.allowed_since)
         if down > self.longest_down:
             self.longest_down = down
-            if down > self.down_seconds and self._has_sound_revision(node, kind):
+            limit = self.down_seconds
+            if kind.stage > 0 and self._keeps_dying(node, kind):
+                limit += BACKOFF_SECONDS
+            if down > limit and self._has_sound_revision(node, kind):
                 self._fail("what is wanted runs again in time", node, f"{kind.name}, {down:.0f} s")
 
     def _check_beside(self, node: Node, kind: Kind, seen: _Seen) -> None:
@@ -290,6 +296,13 @@ class Invariants:
         return any(
             (kind.name, version) in cluster.broken
             for version in {*versions, cluster.versions[kind.name]}
+        )
+
+    def _keeps_dying(self, node: Node, kind: Kind) -> bool:
+        """Tell whether the kubelet knows a parent that cannot run."""
+        return any(
+            w.kind is kind and w.pod is not None and self._is_broken(node, kind)
+            for w in node.kubelet.workers.values()
         )
 
     def _has_sound_revision(self, node: Node, kind: Kind) -> bool:
