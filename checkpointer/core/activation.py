@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from checkpointer.core import hand_over
+from checkpointer.core.backoff import start_in
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -22,6 +23,10 @@ from checkpointer.core.workload import template_of
 
 LAST_ANSWER_SECONDS = 5.0
 """How long after the beginning of a hand-over an answer may still be the released copy's."""
+
+WORTH_SECONDS = 15.0
+"""How near a parent's next start must be for the copy not to come back before it: that takes the
+copy some seconds, and another hand-over as many."""
 
 UP_SECONDS = 20.0
 """How long a parent must run to count as up again: one that keeps crashing runs in between."""
@@ -170,6 +175,8 @@ def _under_way(
         return Step(Standing("handing over", waits_for), track, wake_in=left if left > 0 else None)
     way = hand_over.failed(record.hand_over, track, situation)
     reason = "its parent was not back in time when it was given way"
+    if hand_over.time_left(record.hand_over, situation) > 0:
+        reason = "its parent died when it was given way, and is not started again soon"
     if way.refused:
         reason = "its parent failed when it was given way"
     again = replace(record, hand_over=way)
@@ -191,7 +198,8 @@ def _parent_needs(
     contact = situation.contact
     left = hand_over.time_left(way, situation)
     is_down = not occupancy.parent_running
-    if left > 0 and not (is_down and track.parent_crashes >= hand_over.CRASHES):
+    is_dead = is_down and track.parent_crashes >= hand_over.CRASHES
+    if left > 0 and not is_dead and not _is_started_late(occupancy, track, situation):
         return f"its parent to serve, {left:.0f} s more"
     if occupancy.copy_running:
         return "the released copy to end"
@@ -204,6 +212,22 @@ def _parent_needs(
     if is_down or (revision.stage == 0 and contact.is_gone and not has_served):
         return None
     return "its parent to be Ready"
+
+
+def _is_started_late(occupancy: Occupancy, track: Track, situation: Situation) -> bool:
+    """Tell whether the parent has lost its start, and the kubelet's next one is not worth a wait.
+
+    Seen on 1.36: an API server tries its port 0.1 s after its start. One deep in its backoff that
+    found the copy's still there would be waited for, dark, until the deadline.
+    """
+    if occupancy.parent_running or not track.parent_crashes:
+        return False
+    starts = [
+        start_in(sandbox, dead, situation)
+        for sandbox in occupancy.parent_sandboxes
+        if (dead := [c for c in occupancy.parent_others if c.sandbox_id == sandbox.id])
+    ]
+    return bool(starts) and min(starts) > WORTH_SECONDS
 
 
 def _up(stage: int, track: Track, occupancy: Occupancy, situation: Situation) -> Track:

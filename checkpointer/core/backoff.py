@@ -13,12 +13,28 @@ there was time for.
 
 from __future__ import annotations
 
-from checkpointer.core.runtime import Container
+from collections.abc import Sequence
+
+from checkpointer.core.facts import Known
+from checkpointer.core.runtime import Container, Sandbox
+from checkpointer.core.situation import Situation
 
 INITIAL_SECONDS = 10.0
 
 
-def next_start(dead: Container, limit_seconds: float, since: float) -> float:
+def start_in(sandbox: Sandbox, dead: Sequence[Container], situation: Situation) -> float:
+    """Return the seconds until the kubelet starts it again at the earliest; below 0 when overdue.
+
+    `dead` are the parent's containers in this sandbox that have died, at least one.
+    """
+    since = sandbox.created_at / 1e9
+    if isinstance(situation.kubelet, Known):
+        since = max(since, situation.kubelet.value.started_at / 1e9)
+    last = max(dead, key=lambda c: c.created_at)
+    return _next_start(last, situation.rules.backoff_limit_seconds, since) - situation.wall
+
+
+def _next_start(dead: Container, limit_seconds: float, since: float) -> float:
     """Return the earliest time of the next start, in seconds of the Unix epoch.
 
     `dead` is the newest container of its name, `since` when the kubelet's count began at the

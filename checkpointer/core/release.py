@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import next_start
+from checkpointer.core.backoff import start_in
 from checkpointer.core.checkpoint import (
     ActiveManifest,
     Checkpoint,
@@ -259,14 +259,12 @@ def _in_backoff(
     """
     if not dead:
         return None
-    last = max(dead, key=lambda c: c.created_at)
-    since = sandbox.created_at / 1e9
-    if isinstance(situation.kubelet, Known):
-        since = max(since, situation.kubelet.value.started_at / 1e9)
-    due_in = next_start(last, situation.rules.backoff_limit_seconds, since) - situation.wall
+    due_in = start_in(sandbox, dead, situation)
     if has_lost and due_in <= AHEAD_SECONDS:
         return _Moment("its parent is due to start and needs the ports", sandbox)
-    watch = situation.rules.backoff_watch_seconds
+    rules = situation.rules
+    ahead = max(due_in - AHEAD_SECONDS, rules.watch_seconds)
+    watch = min(rules.backoff_watch_seconds, ahead)
     start = (sandbox.uid, due_in)
     return _Wait("its parent to be started again by the kubelet", watch, start=start)
 

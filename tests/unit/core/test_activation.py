@@ -9,7 +9,7 @@ import pytest
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, choose_revision
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Known, Unknown
-from checkpointer.core.observation import Pod
+from checkpointer.core.observation import KubeletRun, Pod
 from checkpointer.core.plan import Activate, Kill, Memory, Standing, Track
 from checkpointer.core.runtime import ContainerState, Runtime
 from tests.unit.core.builders import (
@@ -393,6 +393,30 @@ def test_a_parent_that_dies_again_and_again_gets_its_copy_back_at_once(
         failures=1,
         refused="parent-uid" if crashes == 2 else "",
     )
+
+
+@pytest.mark.parametrize(
+    ("attempt", "kubelet_age", "returns"),
+    [(7, 3600, True), (2, 3600, True), (1, 3600, False), (7, 5, False)],
+)
+def test_a_parent_that_lost_its_start_is_not_waited_for_when_the_next_is_far(
+    attempt: int, kubelet_age: float, returns: bool
+) -> None:
+    """It would be dark until the deadline; of a backoff that has only begun it would not."""
+    sandbox = parent_sandbox()
+    first = dead(container_of(sandbox, id="before"), attempt - 1)
+    last = dead(container_of(sandbox, id="after", created_at=stamp(NOW + 1)), attempt)
+    node = RELEASED.but(
+        contact=lost(NOW + 1),
+        kubelet=Known(KubeletRun("run-2", stamp(NOW - kubelet_age), True)),
+        runtime=Known(Runtime((sandbox,), (first,))),
+    )
+    node = node.then(node.decide(NOW + 1)).but(runtime=Known(Runtime((sandbox,), (last,))))
+    plan = node.decide(NOW + 3)
+    reason = "its parent died when it was given way, and is not started again soon"
+    assert plan.actions == ((Activate(API, 1, 5, reason),) if returns else ())
+    if returns:
+        assert plan.records[API].hand_over == HandOver(boot_id="boot-1", since=NOW + 3, failures=1)
 
 
 @pytest.mark.parametrize(

@@ -288,9 +288,12 @@ def test_a_parent_in_backoff_is_given_way_when_it_is_started_again(container: Co
     assert plan.records[API].hand_over == replace(WAY, since=NOW + 90)
 
 
-def test_the_next_start_is_looked_for_less_closely_than_a_sandbox() -> None:
-    """For minutes, it may be; and a program takes longer from its start to its port."""
-    assert STUCK.decide(NOW + 1).wake_in == RULES.backoff_watch_seconds
+@pytest.mark.parametrize(
+    ("after", "watch"), [(1, 0.2), (78.7, 0.2), (78.9, 0.1), (79, 0.05), (85, 0.05), (379, 0.05)]
+)
+def test_the_next_start_is_looked_for_closely_when_it_is_due(after: float, watch: float) -> None:
+    """An API server tries its port 0.1 s after its start; until then it may be minutes."""
+    assert STUCK.decide(NOW + after).wake_in == pytest.approx(watch)
 
 
 @pytest.mark.parametrize("contact", [lost(NOW), suspect(NOW)])
