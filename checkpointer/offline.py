@@ -18,8 +18,8 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import HELD, hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Itself, Observation
-from checkpointer.core.plan import Standing
 from checkpointer.core.runtime import Runtime
+from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of

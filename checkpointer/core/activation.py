@@ -17,8 +17,9 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
 from checkpointer.core.parent import with_parent
-from checkpointer.core.plan import Activate, Kill, Standing, Track
+from checkpointer.core.plan import Activate, Kill, Track
 from checkpointer.core.situation import Situation, Step
+from checkpointer.core.standing import Standing
 from checkpointer.core.workload import template_of
 
 LAST_ANSWER_SECONDS = 5.0

@@ -39,7 +39,6 @@ from checkpointer.core.plan import (
     Plan,
     Release,
     Remove,
-    Standing,
     Track,
 )
 from checkpointer.core.promotion import promoted, settled
@@ -50,6 +49,7 @@ from checkpointer.core.runtime import ContainerState
 from checkpointer.core.sentence import in_one_line, ordered, sentence
 from checkpointer.core.situation import Situation, Step, situation_of
 from checkpointer.core.snapshots import due_snapshots
+from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 
 _UNINSTALLED_TICK_SECONDS = 5.0

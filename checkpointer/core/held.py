@@ -18,9 +18,10 @@ from checkpointer.core.checkpoint import (
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import ACTIVE, HELD, Hold, hold_of
 from checkpointer.core.occupancy import Occupancy
-from checkpointer.core.plan import Activate, Kill, Release, Standing, Track
+from checkpointer.core.plan import Activate, Kill, Release, Track
 from checkpointer.core.release import release
 from checkpointer.core.situation import Situation, Step
+from checkpointer.core.standing import Standing
 
 KILL_AFTER_SECONDS = 30.0
 """How long the kubelet may take to stop a copy whose manifest was taken out by hand. One that has

@@ -28,11 +28,11 @@ from checkpointer.core.plan import (
     Leave,
     Memory,
     Remove,
-    Standing,
     Track,
 )
 from checkpointer.core.rules import Rules
 from checkpointer.core.situation import Situation, Step
+from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 
 TRIES = 3

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from checkpointer.core.checkpoint import OwnRecord, Record
 from checkpointer.core.lease import Turn
+from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 
 
@@ -91,15 +92,6 @@ class Leave:
 
 
 Action = Snapshot | Activate | Release | Kill | ReplaceParent | Remove | GiveWay | Leave
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where one checkpoint stands after a decision: a word and what it waits for."""
-
-    state: str
-    """`standby`, `waiting`, `frozen`, `active`, `handing over`, `held`, `unusable`."""
-    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

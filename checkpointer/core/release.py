@@ -36,10 +36,11 @@ from checkpointer.core.lease import ASK_AGAIN_SECONDS
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
 from checkpointer.core.parent import with_parent
-from checkpointer.core.plan import Activate, Release, Standing, Track
+from checkpointer.core.plan import Activate, Release, Track
 from checkpointer.core.replacement import with_replacement
 from checkpointer.core.runtime import Container, ContainerState, Sandbox
 from checkpointer.core.situation import Situation, Step
+from checkpointer.core.standing import Standing
 from checkpointer.core.workload import template_of
 
 STEADY_SECONDS = 600.0

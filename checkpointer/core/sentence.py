@@ -16,8 +16,8 @@ from checkpointer.core.plan import (
     Remove,
     ReplaceParent,
     Snapshot,
-    Standing,
 )
+from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 
 

@@ -10,8 +10,9 @@ from checkpointer.core.facts import Fact, Unknown
 from checkpointer.core.lease import Claim
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import KubeletRun, Observation
-from checkpointer.core.plan import Action, Memory, Standing, Track
+from checkpointer.core.plan import Action, Memory, Track
 from checkpointer.core.rules import Rules
+from checkpointer.core.standing import Standing
 from checkpointer.core.turns import has_company, has_others, must_take_turns, wait_for_turn
 from checkpointer.core.workload import Workload
 

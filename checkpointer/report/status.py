@@ -26,7 +26,7 @@ from checkpointer.core.hold import hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import NOT_ASKED, KubeletRun, Observation, Pod
 from checkpointer.core.occupancy import Occupancy, occupancies
-from checkpointer.core.plan import Standing
+from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.report.hand_overs import (

@@ -10,8 +10,9 @@ from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, choose_re
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import KubeletRun, Pod
-from checkpointer.core.plan import Activate, Kill, Memory, Standing, Track
+from checkpointer.core.plan import Activate, Kill, Memory, Track
 from checkpointer.core.runtime import ContainerState, Runtime
+from checkpointer.core.standing import Standing
 from tests.unit.core.builders import (
     API,
     BOOTED,

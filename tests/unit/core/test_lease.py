@@ -20,7 +20,8 @@ from checkpointer.core.lease import (
     may_take,
     seen,
 )
-from checkpointer.core.plan import Release, Standing
+from checkpointer.core.plan import Release
+from checkpointer.core.standing import Standing
 from checkpointer.core.turns import Masters
 from tests.unit.core.builders import (
     ACTIVE,

@@ -11,7 +11,7 @@ from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import NOT_ASKED, Itself, Observation
-from checkpointer.core.plan import Standing
+from checkpointer.core.standing import Standing
 from checkpointer.manifest.verdict import Outcome, Verdict
 from checkpointer.report.happenings import Happening, Kind
 from checkpointer.report.metrics import CONTENT_TYPE, Inputs, Metrics

@@ -17,7 +17,7 @@ from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import NOT_ASKED, Itself, Observation
-from checkpointer.core.plan import Standing
+from checkpointer.core.standing import Standing
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.offline import NOT_RUNNING, offline_status
 from checkpointer.report.status import (
