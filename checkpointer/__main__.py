@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import keyword
 import os
 import sys
+from typing import NoReturn
 
 from checkpointer import __version__
+from checkpointer.cli.formatting import Formatter
 
 COMMANDS = {
     "run": "keep this node's checkpoints (the agent)",
@@ -32,24 +35,13 @@ COMMANDS = {
 }
 
 
-class _Formatter(argparse.HelpFormatter):
-    """Asks for the terminal's width itself: argparse imports shutil and four compressors for it,
-    with every option that is declared, also in the instance that is parked.
-    """
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
-
-
-def _columns() -> int:
-    """Return the terminal's width as shutil.get_terminal_size does."""
-    given = os.environ.get("COLUMNS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
+def start() -> NoReturn:
+    """Be the process: run the command that it was started with."""
+    gc.disable()  # what is imported stays
     try:
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
-    except (AttributeError, ValueError, OSError):
-        return 80
+        sys.exit(main())
+    finally:
+        gc.freeze()  # else the interpreter looks through all of it once more before it ends
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="checkpointer",
         description="Brings a Kubernetes node's pods back when it restarts without an API server.",
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"checkpointer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -71,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             name,
             help=summary,
             description=summary.capitalize() + ".",
-            formatter_class=_Formatter,
+            formatter_class=Formatter,
         )
         if name == chosen:
             suffix = "_" if keyword.iskeyword(name) else ""
@@ -83,8 +75,9 @@ def main(argv: list[str] | None = None) -> int:
 
         answer(parser)
     parsed = parser.parse_args(arguments)
+    gc.enable()  # disabled by `start`
     return int(parsed.run(parsed))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -48,9 +48,8 @@ FILES = {
     "etc/nsswitch.conf": "hosts: files dns\n",
 }
 PROGRAM = """#!{interpreter} -Es
-import sys
-from checkpointer.__main__ import main
-sys.exit(main())
+from checkpointer.__main__ import start
+start()
 """
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from checkpointer.cli.complaint import complain
+from checkpointer.cli.formatting import ListFormatter
 from checkpointer.cli.run import add_config_arguments, read_config
 from checkpointer.config import Config, ConfigError
 from checkpointer.errors import CheckpointerError
@@ -28,7 +29,7 @@ class RefusedError(CheckpointerError):
 
 def describe(parser: argparse.ArgumentParser, about: str, statuses: dict[int, str]) -> None:
     """Give a command its text and its exit statuses, and the options of the configuration."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = ListFormatter
     parser.description = about
     told = {**statuses, EXIT_USAGE: "wrong usage or configuration"}
     told.setdefault(EXIT_FAILED, "it failed; the message says why, and what to do")

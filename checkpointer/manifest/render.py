@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,7 +27,7 @@ DIGEST: Final = f"{PREFIX}digest"
 
 FILE_PREFIX: Final = "pod-checkpointer-"
 
-_UID_NAMESPACE: Final = uuid.UUID("6f1a7a36-6b0f-5c2e-9f0e-2f3a5c9b7d41")
+_UID_NAMESPACE: Final = "6f1a7a36-6b0f-5c2e-9f0e-2f3a5c9b7d41"
 _NAME_TAIL: Final = "-checkpoint-"
 _LONGEST_NAME: Final = 253
 _LONGEST_FILE: Final = 255
@@ -124,8 +123,10 @@ def render(
 
 def uid_of(workload: Workload, node_name: str, digest: str, issue: int) -> str:
     """Return the UID of one issue: stable over restarts and upgrades of the kubelet."""
+    import uuid  # only to write; whoever reads a mark need not wait for it
+
     parts = (workload.namespace, workload.kind, workload.name, node_name, digest, str(issue))
-    return str(uuid.uuid5(_UID_NAMESPACE, "\0".join(parts)))
+    return str(uuid.uuid5(uuid.UUID(_UID_NAMESPACE), "\0".join(parts)))
 
 
 def pod_name(workload: Workload, node_name: str, suffix: str) -> str:

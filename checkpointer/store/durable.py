@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,7 +30,7 @@ REMOVED = PREFIX + "removed-"
 
 def temporary_name(kind: str = "new") -> str:
     """Return a name that nobody else uses, ignored by the kubelet and by the store's readers."""
-    return f"{PREFIX}{kind}-{secrets.token_hex(8)}"
+    return f"{PREFIX}{kind}-{os.urandom(8).hex()}"
 
 
 def is_temporary(name: str) -> bool:

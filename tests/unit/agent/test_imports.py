@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,18 @@ LATE = {
     "watchdog",
 }
 """Needed once contact has been judged, or once somebody asks."""
+
+NOT_FOR_STATUS = {
+    "checkpointer.core.plan",
+    "checkpointer.core.decide",
+    "email",
+    "http.client",
+    "random",
+    "shutil",
+    "uuid",
+    "yaml",
+}
+"""`status` has 0.3 s without an agent, two thirds of which go to imports."""
 
 NEVER = {"pydantic", "dateutil", "kubernetes.client.api_client", "kubernetes.client.models"}
 """What the Kubernetes client library brings for typed models: for an exec plugin alone."""
@@ -36,6 +49,7 @@ def imported_by(code: str) -> set[str]:
     [
         ("checkpointer.agent", LATE | NEVER),
         ("checkpointer.node.probe", LATE | NEVER | {"checkpointer.node.api", "grpc", "asyncio"}),
+        ("checkpointer.offline", (LATE - {"grpc"}) | NEVER | NOT_FOR_STATUS),
         ("checkpointer.node.api", NEVER),
         ("checkpointer.snapshot", NEVER),
         ("checkpointer.report.metrics", NEVER),
@@ -44,6 +58,15 @@ def imported_by(code: str) -> set[str]:
 def test_module_imports_nothing_that_can_wait(module: str, forbidden: set[str]) -> None:
     """What is imported too early delays the first activation; what is not needed costs memory."""
     assert forbidden & imported_by(f"import {module}") == set()
+
+
+def test_status_without_an_agent_is_soon_there(tmp_path: Path) -> None:
+    """A command line has its own share of the time, its help included."""
+    call = f"['status', '--set', 'storeDirectory={tmp_path}', '--set', 'runtimeEndpoint=/none']"
+    code = f"from checkpointer.__main__ import main; print(main({call}))"
+    found = imported_by(code)
+    assert "checkpointer.offline" in found
+    assert ((LATE - {"grpc"}) | NEVER | NOT_FOR_STATUS) & found == set()
 
 
 @pytest.mark.parametrize(
