@@ -145,6 +145,7 @@ def _workload(outlook: Outlook, readiness: Readiness) -> dict[str, Any]:
         "stage": outlook.stage,
         "returns": returns,
         "reason": outlook.reason or readiness.blocker,
+        "hold": outlook.hold,
     }
 
 

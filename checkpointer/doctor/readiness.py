@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.hold import RELEASED, Hold, hold_of
 from checkpointer.core.workload import Workload
 from checkpointer.doctor.checks.manifests import conflict_of
 from checkpointer.doctor.checks.pods import selected_pods
@@ -29,6 +30,8 @@ class Outlook:
     reason: str = ""
     """Why it would not come back, or why that cannot be told; empty when it would."""
     is_unknown: bool = False
+    hold: str = ""
+    """What an operator wants of it by hand, and who; empty when nobody does."""
 
     @property
     def comes_back(self) -> bool:
@@ -58,7 +61,11 @@ class Readiness:
         """Return it as one sentence."""
         if self.blocker:
             return f"this node would bring back nothing, because {self.blocker}"
-        back = [str(outlook.workload) for outlook in self.outlooks if outlook.comes_back]
+        back = [
+            f"{outlook.workload} (held {outlook.hold})" if outlook.hold else str(outlook.workload)
+            for outlook in self.outlooks
+            if outlook.comes_back
+        ]
         parts = [f"would bring back: {', '.join(back) or 'nothing'}"]
         for words, is_unknown in (("would not", False), ("it cannot be told of", True)):
             found = [
@@ -98,11 +105,20 @@ def _outlook(one: Examined, facts: Facts) -> Outlook:
     if revision is None:
         # Nobody can tell its stage; it counts as what the node needs most.
         return Outlook(one.workload, 0, "no revision of it verifies")
-    reason, unknown = _obstacle(one, facts), _doubt(one)
-    return Outlook(one.workload, revision.stage, reason or unknown, not reason and bool(unknown))
+    hold = hold_of(one.checkpoint, facts.now)
+    reason, unknown = _obstacle(one, hold, facts), _doubt(one)
+    return Outlook(
+        one.workload,
+        revision.stage,
+        reason or unknown,
+        is_unknown=not reason and bool(unknown),
+        hold=str(hold or ""),
+    )
 
 
-def _obstacle(one: Examined, facts: Facts) -> str:
+def _obstacle(one: Examined, hold: Hold | None, facts: Facts) -> str:
+    if hold is not None and hold.wanted == RELEASED:
+        return f"it is held {hold}"
     if isinstance(one.refusals, Known) and one.refusals.value:
         return f"the kubelet would refuse it ({one.refusals.value[0]})"
     if isinstance(one.absent, Known) and one.absent.value:

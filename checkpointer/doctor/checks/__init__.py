@@ -38,6 +38,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "tokens": checkpoints.tokens,
     "crashes": checkpoints.crashes,
     "parents": checkpoints.parents,
+    "holds": checkpoints.holds,
     "selected-pods": pods.selected,
     "namespaces": pods.allowed,
     "freshness": pods.freshness,

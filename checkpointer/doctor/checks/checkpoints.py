@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from checkpointer.core.facts import Fact, Unknown
+from checkpointer.core.hold import RELEASED, hold_of
 from checkpointer.doctor.facts import Examined, Facts
 from checkpointer.doctor.result import Answer, failed, passed, skipped, warned
 from checkpointer.report.hand_overs import refusal
@@ -150,6 +151,30 @@ def parents(facts: Facts) -> Iterator[Answer]:
             yield warned(f"{one.workload}: hand-overs to its parent have failed, {what}", cure)
     if is_well:
         yield passed("none has failed when its copy made way for it")
+
+
+def holds(facts: Facts) -> Iterator[Answer]:
+    """Nobody holds one by hand."""
+    found = () if isinstance(facts.examined, Unknown) else facts.examined.value
+    if not found:
+        yield _NOTHING
+        return
+    is_free = True
+    for one in found:
+        if (hold := hold_of(one.checkpoint, facts.now)) is None:
+            continue
+        is_free = False
+        over = f", for {age(hold.until - facts.now)} more" if hold.until else ""
+        what = f"{one.workload}: held {hold}{over}"
+        cure = f"to leave it to the agent again: `checkpointer {{}} --lift {one.workload}`"
+        if hold.wanted == RELEASED:
+            what += ": it is not activated, not in an outage either"
+            yield failed(what, cure.format("release"))
+        else:
+            what += ": its copy stays, also when its parent could take over"
+            yield warned(what, cure.format("activate"))
+    if is_free:
+        yield passed("no checkpoint is held by hand")
 
 
 def _serving(facts: Facts) -> list[Examined]:

@@ -74,6 +74,7 @@ def test_programs_get_all_of_it(capsys: pytest.CaptureFixture[str], form: str) -
                     "stage": 0,
                     "returns": "no",
                     "reason": "image web:1 is not on this node",
+                    "hold": "",
                 }
             ],
         },

@@ -12,6 +12,7 @@ import pytest
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.hold import Hold
 from checkpointer.core.observation import KubeletRun
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
@@ -83,6 +84,11 @@ def stored(*numbers: int, failed: tuple[int, ...] = (), problems: tuple[str, ...
 def way(**changes: Any) -> dict[str, Any]:
     record = Record(hand_over=HandOver(**changes))
     return examined(checkpoint=Checkpoint(WEB, (REVISION,), record))
+
+
+def held(wanted: str, until: float = 0.0) -> dict[str, Any]:
+    hold = Hold(wanted, NOW - 60, "root", until=until)
+    return examined(checkpoint=Checkpoint(WEB, (REVISION,), hold=hold))
 
 
 def files(*pods: StaticPod) -> dict[str, Any]:
@@ -246,6 +252,12 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
         (way(refused="uid-9"), FAIL, "gets no other try until it changes (pod uid-9)"),
         (way(failures=2), WARN, "have failed, 2 in a row"),
         (way(to="uid-9"), PASS, "none has failed"),
+    ],
+    "holds": [
+        ({"examined": Known(())}, SKIP, "no checkpoint is stored"),
+        (held("released"), FAIL, "held released by hand, root: it is not activated, not in an"),
+        (held("active", until=NOW + DAY), WARN, "held active by hand, root, for 24h more: "),
+        (held("released", until=NOW), PASS, "no checkpoint is held by hand"),
     ],
     "selected-pods": [
         ({"api": GONE}, SKIP, GONE.reason),

@@ -9,13 +9,14 @@ import pytest
 
 from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.hold import Hold
 from checkpointer.core.workload import Workload
 from checkpointer.doctor.checks import check
 from checkpointer.doctor.facts import ApiView, Examined
 from checkpointer.doctor.readiness import Readiness, readiness
 from checkpointer.manifest.verdict import Finding
 from checkpointer.node.static_pods import StaticPod
-from tests.unit.doctor.builders import AGENT, EXAMINED, POD, REVISION, WEB, healthy
+from tests.unit.doctor.builders import AGENT, EXAMINED, NOW, POD, REVISION, WEB, healthy
 
 DNS = Workload("kube-system", "DaemonSet", "dns")
 
@@ -39,6 +40,10 @@ def test_a_healthy_node_brings_all_of_it_back() -> None:
         ({"absent": Known(frozenset({"b", "a"}))}, "image a is not on this node"),
         ({"restricted": Known(frozenset({"a"}))}, "the kubelet would pull image a again"),
         ({"checkpoint": Checkpoint(WEB, ())}, "no revision of it verifies"),
+        (
+            {"checkpoint": replace(EXAMINED.checkpoint, hold=Hold("released", NOW, "root", "why"))},
+            "it is held released by hand, root: why",
+        ),
     ],
 )
 def test_what_would_not_come_back_says_why(changes: dict[str, Any], words: str) -> None:
@@ -46,6 +51,17 @@ def test_what_would_not_come_back_says_why(changes: dict[str, Any], words: str) 
     found = ready(examined=Known((replace(EXAMINED, **changes),)))
     assert found.line == (f"this node would bring back: nothing; would not: {WEB} because {words}")
     assert [outlook.workload for outlook in found.lost()] == [WEB]
+
+
+def test_what_is_held_active_comes_back_as_it_is_held() -> None:
+    """Its copy is there and stays; a hold that is over counts no more, either way."""
+    held = Hold("active", NOW - 60, "root")
+    checkpoint = replace(EXAMINED.checkpoint, hold=held)
+    found = ready(examined=Known((replace(EXAMINED, checkpoint=checkpoint),)))
+    assert found.line == f"this node would bring back: {WEB} (held active by hand, root)"
+    over = replace(checkpoint, hold=replace(held, wanted="released", until=NOW))
+    found = ready(examined=Known((replace(EXAMINED, checkpoint=over),)))
+    assert found.line == f"this node would bring back: {WEB}"
 
 
 def test_what_cannot_be_told_is_not_promised() -> None:
