@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OLD[..NEW]",
         help="compare these; without NEW with the newest. Needs nothing but the disk",
     )
-    add_output_argument(parser, ("table", "json", "yaml"))
+    add_output_argument(parser, "the name of the workload if something differs")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,7 +70,9 @@ def _diff(arguments: argparse.Namespace, config: Config) -> int:
         left = _stored(node, checkpoint, revision_of(checkpoint, None))
         right = _running(node, checkpoint)
     lines = [*_spec_lines(left, right), *_file_lines(left, right)]
-    if arguments.output == "table":
+    if arguments.output == "name":
+        write(f"{checkpoint.workload}\n" * bool(lines))
+    elif arguments.output in ("table", "wide"):
         if not lines:
             note(f"nothing differs: {left.name}, {right.name}")
         for line in lines:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from checkpointer.cli.command import carry_out
+from checkpointer.cli.output import add_output_argument
 from checkpointer.cli.run import add_config_arguments
 from checkpointer.config import Config, parse_duration
 
@@ -21,18 +22,16 @@ EPILOG = """exit status: 0 all is well, or cannot be told; 1 something should be
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `doctor`."""
     parser.epilog = EPILOG
-    add_output_arguments(parser)
+    add_output_arguments(parser, "the checks that warn or fail")
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="leave out of the table what is well"
     )
     add_config_arguments(parser)
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+def add_output_arguments(parser: argparse.ArgumentParser, names: str) -> None:
     """Declare the options that `doctor` and `prepare-reboot` have in common."""
-    parser.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="default: table"
-    )
+    add_output_argument(parser, names)
     parser.add_argument(
         "--timeout",
         metavar="TIME",

@@ -12,7 +12,7 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from checkpointer.cli.output import print_document, print_lines
+from checkpointer.cli.output import print_document, print_lines, write
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.doctor.readiness import Outlook, Readiness
 from checkpointer.doctor.result import Outcome, Result, worst
@@ -28,11 +28,14 @@ _STYLES = {Outcome.PASS: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold re
 def print_results(
     results: tuple[Result, ...], readiness: Readiness, form: str, is_quiet: bool = False
 ) -> None:
-    """Print what was found, as `table`, `json` or `yaml`; quiet tables leave out what is well."""
-    if form != "table":
+    """Print what was found in the form asked for; quiet tables leave out what is well."""
+    if form == "name":
+        troubled = (r.check for r in results if r.outcome in (Outcome.WARN, Outcome.FAIL))
+        write("".join(f"{name}\n" for name in dict.fromkeys(troubled)))
+    elif form in ("json", "yaml"):
         print_document(form, as_document(results, readiness))
-        return
-    print_lines(_lines(results, readiness, is_quiet))
+    else:
+        print_lines(_lines(results, readiness, is_quiet))
 
 
 def _lines(
@@ -69,8 +72,12 @@ class Preparation:
 
 
 def print_preparation(found: Preparation, form: str) -> None:
-    """Print what was done and found, as `table`, `json` or `yaml`."""
-    if form != "table":
+    """Print what was done and found in the form asked for."""
+    if form == "name":
+        back = [o for o in found.readiness.outlooks if o.comes_back and not found.readiness.blocker]
+        write("".join(f"{outlook.workload}\n" for outlook in back))
+        return
+    if form in ("json", "yaml"):
         print_document(form, _preparation(found))
         return
     lines = [line for text in _snapshots(found.snapshots) for line in _wrapped("", text)]

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from checkpointer.cli.complaint import complain
 from checkpointer.cli.explain_forms import Explained, print_manifests, print_verdicts
+from checkpointer.cli.output import add_output_argument
 from checkpointer.cli.run import add_config_arguments, read_config
 from checkpointer.config import Config, ConfigError
 from checkpointer.core.facts import Unknown
@@ -62,9 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a pod as the API returns it, YAML or JSON, or a List of them; - for standard input",
     )
-    parser.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="default: table"
-    )
+    add_output_argument(parser, "the pods")
     parser.add_argument(
         "--manifest",
         action="store_true",

@@ -41,9 +41,12 @@ def print_manifests(explained: list[Explained], form: str) -> None:
 
 
 def print_verdicts(explained: list[Explained], form: str) -> None:
-    """Print what was found, as `table`, `json` or `yaml`."""
-    if form == "table":
+    """Print what was found in the form asked for."""
+    if form in ("table", "wide"):
         _print_table(explained)
+        return
+    if form == "name":
+        print("".join(f"{printable(one.name)}\n" for one in explained), end="")
         return
     documents = [
         {

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be removed, and change nothing"
     )
-    add_output_argument(parser)
+    add_output_argument(parser, "the paths of what goes")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from checkpointer.cli.command import carry_out, describe
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", type=duration, metavar="DURATION", help="only what is younger, such as 24h"
     )
-    add_output_argument(parser, ("table", "wide", "json", "yaml"))
+    add_output_argument(parser, "the workloads that something happened to")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,26 +56,38 @@ def _history(arguments: argparse.Namespace, config: Config) -> int:
     print_found(
         arguments.output,
         [happening.as_entry() for happening in found],
-        (),
+        dict.fromkeys(str(h.workload) for h in found if h.workload),
         table("TIME WHAT WORKLOAD REVISION WHY", map(_row, found), wide="NUMBER POD"),
-        empty=f"nothing has been written to the journal in {config.store_directory} yet"
-        if not history.happenings
-        else "nothing of that has happened",
+        empty=_why_nothing(history.happenings, arguments, config),
     )
     for problem in history.problems:
         note(problem)
     return 0
 
 
+def _why_nothing(
+    happenings: Iterable[Happening], arguments: argparse.Namespace, config: Config
+) -> str:
+    if not happenings:
+        return f"nothing has been written to the journal in {config.store_directory} yet"
+    there = dict.fromkeys(str(h.workload) for h in happenings if h.workload)
+    named = [h for h in happenings if _is_named(h, arguments.workload)]
+    if arguments.workload is None or named or not there:
+        return "nothing of that has happened"
+    return f"{arguments.workload}: the journal tells nothing of it; it tells of: {', '.join(there)}"
+
+
 def _is_meant(happening: Happening, arguments: argparse.Namespace) -> bool:
     if arguments.since is not None and happening.at < time.time() - arguments.since:
         return False
-    if arguments.workload is None:
-        return True
-    if happening.workload is None:
+    return arguments.workload is None or _is_named(happening, arguments.workload)
+
+
+def _is_named(happening: Happening, wanted: str | None) -> bool:
+    if happening.workload is None or wanted is None:
         return False
     names = names_of(Checkpoint(happening.workload, ())) | {happening.pod.lower()}
-    return arguments.workload.lower() in names
+    return wanted.lower() in names
 
 
 def _row(happening: Happening) -> tuple[str, ...]:

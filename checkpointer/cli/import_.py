@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=place,
             help=f"the old checkpointer's {what} (default: {place})",
         )
-    add_output_argument(parser, forms=("table", "json", "yaml"))
+    add_output_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

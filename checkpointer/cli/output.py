@@ -77,15 +77,16 @@ def table(titles: str, rows: Iterable[Sequence[str]], wide: str = "") -> Table:
 
 
 def add_output_argument(
-    parser: argparse.ArgumentParser, forms: tuple[str, ...] = FORMS, default: str = "table"
+    parser: argparse.ArgumentParser, names: str = "the names of the workloads"
 ) -> None:
-    """Declare `-o`."""
+    """Declare `-o`, the same with every command; `names` says what `name` prints of this one."""
     parser.add_argument(
         "-o",
         "--output",
-        choices=forms,
-        default=default,
-        help=f"how to print it (default: {default})",
+        choices=FORMS,
+        default="table",
+        help="for people: table (the default), or wide where there is more to tell; for programs: "
+        f"json, yaml; for shells: name, {names}",
     )
 
 

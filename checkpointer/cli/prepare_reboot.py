@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=60.0,
         help="how long taking all snapshots may take (default: 60s)",
     )
-    add_output_arguments(parser)
+    add_output_arguments(parser, "the workloads that would come back")
     add_config_arguments(parser)
 
 

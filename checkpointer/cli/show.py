@@ -15,6 +15,7 @@ from checkpointer.cli.output import (
     print_document,
     print_facts,
     print_table,
+    say,
     table,
     write,
 )
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reveal", action="store_true", help="with --manifest: show the values too"
     )
-    add_output_argument(parser, ("table", "json", "yaml"))
+    add_output_argument(parser, "the name of the workload")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,7 +60,9 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
         print_document("json" if arguments.output == "json" else "yaml", shown)
         return 0
     document = _document(node, checkpoint, revision)
-    if arguments.output == "table":
+    if arguments.output == "name":
+        say(document["workload"])
+    elif arguments.output in ("table", "wide"):
         _print(document, checkpoint.hold)
     else:
         print_document(arguments.output, document)

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "workloads", nargs="*", metavar="WORKLOAD", help="[NAMESPACE/[KIND/]]NAME (default: all)"
     )
     parser.add_argument("--all-revisions", action="store_true", help="older ones too")
-    add_output_argument(parser)
+    add_output_argument(parser, "each revision as WORKLOAD@NUMBER")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,13 +15,14 @@ from checkpointer.__main__ import COMMANDS
 DOCUMENT = Path(__file__).parents[3] / "docs" / "commands.md"
 ELSEWHERE = {"explain", "demo", "doctor", "prepare-reboot"}
 """Commands that have a page of their own."""
+PRINT_NO_LIST = {"run", "activate", "release", "restart", "logs", "demo", "completion"}
 SECTIONS = dict(re.findall(r"^## ([a-z-]+)\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.M | re.S))
 COMMON = {"--help", "--config", "--set", "--node-name", "--kubeconfig"}
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"checkpointer {command}")
-    module = f"{command}_" if keyword.iskeyword(command) else command
+    module = f"{command}_" if keyword.iskeyword(command) else command.replace("-", "_")
     importlib.import_module(f"checkpointer.cli.{module}").add_arguments(parser)
     return parser
 
@@ -46,6 +47,14 @@ def test_every_other_command_has_a_link(command: str) -> None:
     assert link is not None
     page = (DOCUMENT.parent / link[1]).read_text()
     assert re.search(rf"\b(checkpointer|make) {command}\b", page)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - PRINT_NO_LIST))
+def test_what_is_listed_comes_in_every_form(command: str) -> None:
+    """The same word works everywhere, so that nobody has to remember where it does not."""
+    (output,) = (a for a in parser_of(command)._actions if "--output" in a.option_strings)
+    assert "-o" in output.option_strings
+    assert output.choices == ("table", "wide", "json", "yaml", "name")
 
 
 def test_the_statuses_of_the_doctor_are_an_exception() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -47,6 +48,17 @@ def test_a_name_from_outside_forges_no_line(capsys: pytest.CaptureFixture[str]) 
     """Control characters are shown, not sent to the terminal."""
     print_results((Result("x", Outcome.WARN, "a\n\x1b[31mpass", "c"),), LOST, "table")
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_shells_get_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the checks that want a look; of the workloads that a reboot would bring back."""
+    print_results((*RESULTS, RESULTS[1]), LOST, "name")
+    assert capsys.readouterr().out == "images\n"
+    well = Readiness((*LOST.outlooks, Outlook(replace(WEB, name="dns"), 1)))
+    print_preparation(Preparation(None, RESULTS, well, ()), "name")
+    assert capsys.readouterr().out == "kube-system/daemonset/dns\n"
+    print_preparation(Preparation(None, RESULTS, replace(well, blocker="no store"), ()), "name")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])

@@ -71,7 +71,11 @@ def test_history_tells_what_the_agent_has_done(web: Any) -> None:
     of_gateway = web.run("history", "gateway", "-o", "json").json
     assert {one["workload"]["name"] for one in of_gateway} == {"gateway"}
     assert len(web.run("history", "-n", "1").out.splitlines()) == 2
-    assert web.run("history", "nobody").err == "nothing of that has happened\n"
+    names = web.run("history", "-o", "name").out.splitlines()
+    assert "kube-system/daemonset/gateway" in names
+    nobody = web.run("history", "nobody").err
+    assert nobody == f"nobody: the journal tells nothing of it; it tells of: {', '.join(names)}\n"
+    assert web.run("history", "--since", "0s").err == "nothing of that has happened\n"
 
 
 def test_history_of_a_new_node_is_said_to_be_empty(stand: Any) -> None:

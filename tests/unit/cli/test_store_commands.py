@@ -66,6 +66,7 @@ def test_show_tells_all_but_contents(stand: Any) -> None:
         assert "gateway-x7k2p" in answer.out
         assert "key of gateway" not in answer.out
         assert "hunter2" not in answer.out
+    assert stand.run("show", "gateway", "-o", "name").out == f"{NAME}\n"
 
 
 @pytest.mark.shows_secrets
@@ -132,7 +133,9 @@ def test_diff_of_revisions_shows_names_and_no_values(stand: Any) -> None:
     assert "! environment variable PASSWORD of container main: its value differs" in answer.out
     assert "hunter2" not in answer.out
     assert "revisions/" not in answer.out
-    assert stand.run("diff", "gateway", "--revisions", "2..2").status == 0
+    assert stand.run("diff", "gateway", "--revisions", "1", "-o", "name").out == f"{NAME}\n"
+    same = stand.run("diff", "gateway", "--revisions", "2..2", "-o", "name")
+    assert (same.status, same.out) == (0, "")
     assert stand.run("diff", "gateway", "--revisions", "x").status == 2
 
 
