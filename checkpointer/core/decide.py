@@ -263,7 +263,7 @@ class _PlanBuilder:
         )
         wake_in = max(wake_in, self.rules.watch_seconds)
         return Plan(
-            sentence(seen, actions, standings),
+            sentence(seen, actions, standings, self.own),
             memory,
             actions,
             self.records,

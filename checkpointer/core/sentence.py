@@ -28,15 +28,24 @@ def ordered(actions: Iterable[Action]) -> tuple[Action, ...]:
 
 
 def sentence(
-    seen: Observation, actions: Sequence[Action], standings: Mapping[Workload, Standing]
+    seen: Observation,
+    actions: Sequence[Action],
+    standings: Mapping[Workload, Standing],
+    own: Workload | None = None,
 ) -> str:
-    """Return it: contact, what is done, and how many checkpoints stand where."""
+    """Return it: contact, what is done, and how many checkpoints stand where.
+
+    The agent's own is told apart: it is always active, and an active one is an alarm otherwise.
+    """
     contact = seen.contact
     parts = [f"contact {contact.state.value} ({contact.reason})"]
     if actions:
         parts.append("; ".join(_phrase(action) for action in actions))
-    counts = Counter(standing.state for standing in standings.values())
-    parts.append(", ".join(f"{counts[s]} {s}" for s in sorted(counts)) or "no checkpoints")
+    counts = Counter(standing.state for w, standing in standings.items() if w != own)
+    stand = ", ".join(f"{counts[s]} {s}" for s in sorted(counts)) or "no checkpoints"
+    if own in standings:
+        stand += f", the agent's own {standings[own].state}"
+    parts.append(stand)
     return in_one_line(": ".join((parts[0], "; ".join(parts[1:]))))
 
 

@@ -147,6 +147,13 @@ def test_an_active_copy_of_itself_is_never_released() -> None:
         assert INSTALLED.but(contact=contact).decide().actions == ()
 
 
+def test_its_own_copy_is_told_apart_in_the_sentence() -> None:
+    """An active checkpoint says that something is down; this one is always active."""
+    plan = INSTALLED.but(checkpoints=Known((own(), checkpoint()))).decide()
+    assert plan.sentence.endswith("1 standby, the agent's own active")
+    assert INSTALLED.decide().sentence.endswith(": no checkpoints, the agent's own active")
+
+
 def test_the_agents_own_copy_costs_nothing_at_rest() -> None:
     """An active copy has the runtime watched closely; this one, always active, must not."""
 
