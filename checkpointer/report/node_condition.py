@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 TYPE = "CheckpointsReady"
 MESSAGE_BYTES = 1024
 
-_FORBIDDEN = 403
+_FORBIDDEN, _NOT_FOUND = 403, 404
+_REMOVAL = {"status": {"conditions": [{"type": TYPE, "$patch": "delete"}]}}
 
 
 class Api(events.Api, Protocol):
@@ -69,6 +71,9 @@ def _listing(reason: str, what: str, workloads: Iterable[str]) -> Condition:
     return Condition("False", reason, events.cut(message, MESSAGE_BYTES))
 
 
+REMOVAL_DELAYS_SECONDS = (0.5, 1.0, 2.0)
+"""Between tries to take it away: what fails then for a moment would tell a lie for ever."""
+
 REMOVAL_SECONDS = 15.0
 """How long a write under way is waited for; longer than a request to a silent API takes."""
 
@@ -107,11 +112,26 @@ class NodeCondition:
         self.close()
         if self._thread is not None:  # what it is just writing would come after
             self._thread.join(REMOVAL_SECONDS)
-        body = {"status": {"conditions": [{"type": TYPE, "$patch": "delete"}]}}
-        try:
-            self._api.patch(f"{self._path}/status", body)
-        except ApiError as error:
-            log.debug("the node's condition stays: %s", error)
+        for delay in (*REMOVAL_DELAYS_SECONDS, None):
+            try:
+                self._api.patch(f"{self._path}/status", _REMOVAL)
+            except ApiError as error:
+                if delay is None or not events.is_passing(error):
+                    self._tell_that_it_stays(error)
+                    return
+                time.sleep(delay)
+            else:
+                return
+
+    def _tell_that_it_stays(self, error: ApiError) -> None:
+        if events.status_of(error) in (_FORBIDDEN, _NOT_FOUND):
+            return  # it was never written, or went with the node
+        log.warning(
+            "the node's condition %s stays behind, and nobody keeps it any more (%s): remove it, "
+            "see docs/uninstall.md",
+            TYPE,
+            error,
+        )
 
     def _run(self) -> None:
         delay = FIRST_DELAY_SECONDS

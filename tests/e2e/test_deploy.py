@@ -19,6 +19,7 @@ import yaml
 
 from tests.e2e.cluster.agent import MANIFEST_PREFIX
 from tests.e2e.cluster.control_plane import NAMESPACE, WORKLOADS
+from tests.e2e.cluster.kubelet import NODE
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import DeadlineError, wait_for
 from tests.e2e.summary import Record
@@ -85,6 +86,11 @@ class Deployment:
             and self.other_copies() == 0
         )
 
+    def condition(self) -> bool:
+        """Return whether the node tells of its checkpoints, by its condition."""
+        told = self.node.api.get(f"/api/v1/nodes/{NODE}")["status"]["conditions"]
+        return any(one["type"] == "CheckpointsReady" for one in told)
+
     def remains(self) -> list[str]:
         """Return what there is of ours on the node."""
         found = [*self.node.manifests.glob(f"{MANIFEST_PREFIX}*"), *self.node.store.rglob("*")]
@@ -125,6 +131,7 @@ def test_deployed_agent_boots_alone_is_upgraded_and_leaves(
     deployment.wait("the agent and its copy", lambda: deployment.is_settled("dev"), 120 * patience)
     node.wait_for_checkpoints(60 * patience)
     record.seconds("from apply to protected", time.monotonic() - begun)
+    deployment.wait("the node's condition", deployment.condition, 60 * patience)
 
     node.power_cut()
     booted = time.time()
@@ -152,3 +159,5 @@ def test_deployed_agent_boots_alone_is_upgraded_and_leaves(
     deployment.wait("nothing to be left", lambda: deployment.remains() == [], 240 * patience)
     record.seconds("uninstall", time.monotonic() - begun)
     assert node.is_ready()
+    node.wait_for_kubelet()  # whose own report must not bring it back
+    assert not deployment.condition()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,26 @@ def test_failure_that_passes_is_tried_again(node: ApiServer, client: ApiClient) 
     node.mode = Mode.SERVING
     wait_until(lambda: TYPE in conditions(node), 5, "the condition")
     condition.close()
+
+
+def test_it_does_not_stay_behind_for_a_moments_failure(
+    node: ApiServer, client: ApiClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent leaves only once; what it cannot take away then, it tells somebody of."""
+    condition = NodeCondition(client, "node-1")
+    condition.take(GOOD)
+    wait_until(lambda: TYPE in conditions(node), 5, "the condition")
+    node.mode = Mode.UNAUTHORIZED
+    condition.remove()
+    assert "CheckpointsReady stays behind" in caplog.text
+    node.mode = Mode.ERROR
+    leaving = threading.Thread(target=condition.remove)
+    tried = patches(node)
+    leaving.start()
+    wait_until(lambda: patches(node) > tried, 5, "a try")
+    node.mode = Mode.SERVING
+    leaving.join(10)
+    assert list(conditions(node)) == ["Ready"]
 
 
 def test_identity_that_may_not_costs_one_warning(
