@@ -38,6 +38,13 @@ def describe(parser: argparse.ArgumentParser, about: str, statuses: dict[int, st
     add_config_arguments(parser.add_argument_group("configuration"))
 
 
+def whole_number(text: str, least: int) -> int:
+    """Return a number of at least so much, for argparse."""
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number, {least} or more")
+    return int(text)
+
+
 def carry_out(body: Body, arguments: argparse.Namespace, failed: int = EXIT_FAILED) -> int:
     """Run a command with the configuration that its options lead to; return its exit status.
 

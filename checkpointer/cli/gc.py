@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from checkpointer.cli.command import EXIT_NO, RefusedError, carry_out, describe
+from checkpointer.cli.command import EXIT_NO, RefusedError, carry_out, describe, whole_number
 from checkpointer.cli.local_node import LocalNode, NodeError
 from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         {0: "it is gone, or there was nothing (or told: --dry-run)", EXIT_NO: "the agent runs"},
     )
     parser.add_argument(
-        "--keep", type=int, metavar="N", help="revisions to keep (default: snapshot.keepRevisions)"
+        "--keep",
+        type=lambda text: whole_number(text, 1),
+        metavar="N",
+        help="revisions to keep (default: snapshot.keepRevisions)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be removed, and change nothing"
@@ -61,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _gc(arguments: argparse.Namespace, config: Config) -> int:
     node = LocalNode(config)
-    keep = max(1, arguments.keep or config.snapshot.keep_revisions)
+    keep = arguments.keep or config.snapshot.keep_revisions
     lock = InstanceLock(config.lock_file)
     if not arguments.dry_run and (node.is_agent_running() or not lock.try_acquire()):
         raise RefusedError(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from checkpointer.cli.command import carry_out, describe
+from checkpointer.cli.command import carry_out, describe, whole_number
 from checkpointer.cli.holding import duration
 from checkpointer.cli.local_node import names_of
 from checkpointer.cli.output import add_output_argument, note, print_found, table
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n",
         "--limit",
-        type=int,
+        type=lambda text: whole_number(text, 0),
         default=DEFAULT_LIMIT,
         metavar="N",
         help=f"the newest N (default: {DEFAULT_LIMIT}; 0 for all)",

@@ -40,7 +40,7 @@ def add_hold_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="duration",
-        type=duration,
+        type=some_time,
         metavar="DURATION",
         help="the hold lifts itself after so long, such as 2h30m (default: never)",
     )
@@ -63,6 +63,13 @@ def duration(text: str) -> float:
         return parse_duration(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: expected a duration such as 30s or 2h") from None
+
+
+def some_time(text: str) -> float:
+    """Return the seconds of a duration that is not zero, for argparse."""
+    if not (seconds := duration(text)):
+        raise argparse.ArgumentTypeError(f"{text}: expected more than nothing, such as 30s or 2h")
+    return seconds
 
 
 def new_hold(arguments: argparse.Namespace, wanted: str, revision: int = 0) -> Hold:

@@ -21,7 +21,7 @@ from checkpointer.cli.output import (
     table,
     write,
 )
-from checkpointer.config import Config
+from checkpointer.config import Config, parse_duration
 from checkpointer.report.spans import age, size
 
 ABOUT = """Tell how this node stands: contact with the API, each checkpoint with its state, what
@@ -51,11 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch",
         nargs="?",
         const=2.0,
-        type=float,
+        type=_interval,
         metavar="SECONDS",
         help="again and again, every 2 seconds by default, until interrupted",
     )
     add_output_argument(parser)
+
+
+def _interval(text: str) -> float:
+    try:
+        return max(0.2, parse_duration(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text}: expected seconds, or a duration such as 500ms"
+        ) from None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,7 +84,7 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
         if sys.stdout.isatty() or now != before:
             _print(document, arguments.output)
         before = now
-        time.sleep(max(0.2, arguments.watch))
+        time.sleep(arguments.watch)
         document = read_status(config)
 
 
@@ -175,6 +184,8 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
         unknown.pop("pods", None)  # only the agent asks the API
     for source, reason in unknown.items():
         yield "unknown", f"{source}: {reason}"
+    if not document["checkpoints"] and "checkpoints" not in unknown:
+        yield "checkpoints", "none are stored on this node"
     for one in document["problems"]:
         if one not in unknown.values():
             yield "problem", one

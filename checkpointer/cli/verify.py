@@ -37,6 +37,8 @@ class Verified:
     unknown: str = ""
     """Why the images could not be looked for."""
     token_expiry: float | None = None
+    is_examined: bool = False
+    """Whether more than the digests was looked at: what is damaged is not."""
 
     @property
     def is_good(self) -> bool:
@@ -81,7 +83,7 @@ def _verify(arguments: argparse.Namespace, config: Config) -> int:
         table("WORKLOAD REVISION DIGESTS MANIFEST IMAGES TOKEN", map(_row, found)),
         empty=f"no checkpoints in {node.store.root}",
     )
-    for line in (*_reasons(found), *problems):
+    for line in dict.fromkeys((*_reasons(found), *problems)):
         note(line)
     is_good = not problems and all(one.is_good for one in found)
     return 0 if is_good else EXIT_NO
@@ -116,6 +118,7 @@ def _revision(
         tuple(sorted(found.absent.value)) if isinstance(found.absent, Known) else (),
         images.unknown,
         found.token_expires.value,
+        is_examined=True,
     )
 
 
@@ -138,15 +141,11 @@ class _Images:
 
 
 def _row(one: Verified) -> tuple[str, ...]:
+    head = (str(one.workload), str(one.number or "-"), "failed" if one.digests else "ok")
+    if not one.is_examined:
+        return (*head, "-", "-", "-")
     images = "missing" if one.absent_images else "unknown" if one.unknown else "present"
-    return (
-        str(one.workload),
-        str(one.number or "-"),
-        "failed" if one.digests else "ok",
-        "refused" if one.manifest else "ok",
-        images,
-        _token(one.token_expiry),
-    )
+    return (*head, "refused" if one.manifest else "ok", images, _token(one.token_expiry))
 
 
 def _token(expiry: float | None) -> str:
@@ -159,7 +158,7 @@ def _token(expiry: float | None) -> str:
 def _reasons(found: list[Verified]) -> list[str]:
     lines = []
     for one in found:
-        shown = f"{one.workload} revision {one.number}"
+        shown = f"{one.workload} revision {one.number}" if one.number else str(one.workload)
         lines += [f"{shown}: {problem}" for problem in one.digests]
         lines += [f"{shown}: the kubelet would refuse it: {why}" for why in one.manifest]
         lines += [

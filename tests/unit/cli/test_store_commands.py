@@ -112,6 +112,17 @@ def test_verify_tells_what_is_not_good(stand: Any) -> None:
     assert "something else" not in answer.out + answer.err
 
 
+def test_verify_does_not_call_good_what_it_has_not_looked_at(stand: Any) -> None:
+    """Of a checkpoint without a revision that verifies; what is wrong is said once."""
+    stand.add_revision()
+    next(stand.store.root.rglob("manifest.json")).write_text("{}")
+    answer = stand.run("verify")
+    assert answer.status == 3
+    assert answer.out.splitlines()[1].split() == [NAME, "-", "failed", "-", "-", "-"]
+    (line,) = answer.err.splitlines()
+    assert line.startswith(f"{NAME}: revision 1 is skipped: ")
+
+
 def test_verify_does_not_take_silence_for_absence(stand: Any) -> None:
     """A runtime that hangs has not said that an image is missing."""
     stand.add_revision()
