@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable
 
@@ -70,4 +71,6 @@ def carry_out(body: Body, arguments: argparse.Namespace, failed: int = EXIT_FAIL
 
 def _tell(error: Exception, status: int) -> int:
     complain(error)
+    if os.geteuid() != 0 and "ermission denied" in str(error):
+        complain("this does not run as root: try sudo")
     return status

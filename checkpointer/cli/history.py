@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from checkpointer.cli.command import carry_out, describe, whole_number
 from checkpointer.cli.holding import duration
-from checkpointer.cli.local_node import names_of
+from checkpointer.cli.local_node import NodeError, names_of
 from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint
@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _history(arguments: argparse.Namespace, config: Config) -> int:
     history = read_history(config.store_directory)
+    if history.problems and not history.happenings:
+        raise NodeError("; ".join(history.problems))
     found = [h for h in history.happenings if _is_meant(h, arguments)]
     if arguments.limit > 0:
         found = found[-arguments.limit :]

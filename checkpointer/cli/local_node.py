@@ -6,7 +6,6 @@ hangs for longer than a short deadline.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterable
 from functools import cached_property
@@ -83,8 +82,7 @@ class LocalNode:
         self.store.invalidate()
         found = self.store.read()
         if isinstance(found, Unknown):
-            hint = "" if os.geteuid() == 0 else "; the store is for root: try sudo"
-            raise NodeError(f"{found.reason}{hint}")
+            raise NodeError(found.reason)
         return found.value.checkpoints
 
     def checkpoint(self, wanted: str) -> Checkpoint:

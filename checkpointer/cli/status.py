@@ -179,9 +179,16 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
         yield "kubelet", f"{listens}, started {age(seconds_since(kubelet['startedAt']))} ago"
     if agent["running"]:
         yield "last cycle", document["cycle"]["sentence"]
+    yield from _troubles(document)
+
+
+def _troubles(document: Document) -> Iterator[tuple[str, str]]:
+    is_running = bool(document["agent"]["running"])
     unknown = {one["source"]: one["reason"] for one in document["unknown"]}
-    if not agent["running"]:
+    if not is_running:
         unknown.pop("pods", None)  # only the agent asks the API
+    if not is_running and unknown and os.geteuid() != 0:
+        yield "user", "not root: much cannot be read; try sudo"
     for source, reason in unknown.items():
         yield "unknown", f"{source}: {reason}"
     if not document["checkpoints"] and "checkpoints" not in unknown:

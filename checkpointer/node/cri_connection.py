@@ -50,6 +50,8 @@ _OPTIONS = (
 
 _MAX_DETAIL_CHARACTERS = 300
 _SUN_PATH_BYTES = 107
+_CONNECT_FAILED = " error: "
+"""What gRPC puts before the system's own words, at the end of some 150 of its characters."""
 
 
 class RuntimeNotFoundError(RuntimeCallError):
@@ -195,6 +197,9 @@ def _call_error(
         return RuntimeUnimplementedError(
             f"{failed}: it does not implement CRI runtime.v1.{method.service} there: {details}"
         )
+    if code is grpc.StatusCode.UNAVAILABLE and _CONNECT_FAILED in details:
+        reason = details.rpartition(_CONNECT_FAILED)[2]
+        return RuntimeCallError(f"the container runtime at {endpoint} is away: {reason}")
     kind = RuntimeNotFoundError if code is grpc.StatusCode.NOT_FOUND else RuntimeCallError
     return kind(f"{failed}: {code.name}: {details}")
 

@@ -128,6 +128,8 @@ class InstanceLock:
             os.mkdir(folder, 0o700)
         except FileExistsError:
             status = os.lstat(folder)
+            if status.st_uid == 0 and os.geteuid() != 0:
+                raise UnsafePathError(f"{folder} belongs to root: try sudo") from None
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                 raise UnsafePathError(f"{folder} is not a folder of ours") from None
             if status.st_mode & 0o022:

@@ -35,6 +35,8 @@ def _check(folder: Path, status: os.stat_result, *, is_ours: bool) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise UnsafePathError(f"{folder} is not a folder")
     allowed = {user} if is_ours else {0, user}
+    if is_ours and status.st_uid == 0 and user != 0:
+        raise UnsafePathError(f"{folder} belongs to root, and this does not run as root: try sudo")
     if status.st_uid not in allowed:
         raise UnsafePathError(
             f"{folder} belongs to user {status.st_uid}, expected {' or '.join(map(str, allowed))}: "

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,24 @@ def test_folder_of_somebody_else_is_refused(path, which):
     os.chown(path if which == "store" else path.parent, 12345, -1)
     with pytest.raises(UnsafePathError, match=f"{which} belongs to user 12345, expected"):
         check_folder(path)
+
+
+@needs_root
+def test_who_is_not_root_is_told_to_become_it():
+    """And not to give the store of root to somebody else."""
+    code = (
+        "import os, sys; from pathlib import Path; from checkpointer.store.safety import *\n"
+        "path = Path(sys.argv[1]); os.setuid(65534)\n"
+        "try: check_folder(path)\n"
+        "except UnsafePathError as error: print(error)"
+    )
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        Path(folder).chmod(0o711)
+        done = subprocess.run(
+            [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
+        )
+        expected = f"{folder} belongs to root, and this does not run as root: try sudo\n"
+        assert done.stdout == expected
 
 
 @pytest.mark.parametrize("bad", ["relative/store", "/tmp/../etc/store"])
