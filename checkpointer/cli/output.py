@@ -141,8 +141,23 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
         return
     from rich.text import Text
 
-    lines = (Text.assemble((f"{word:<{width}}", "bold"), _styled(text)) for word, text in told)
-    write(_with_rich(*lines))
+    console = _console()
+    lines = []
+    for word, text in told:
+        first, *rest = _folded(text, console.width - width)
+        style = _style_of(text)
+        lines.append(Text.assemble((f"{word:<{width}}", "bold"), (first, style)))
+        lines += [Text(" " * width + line, style) for line in rest]
+    write(_printed(console, lines))
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Return lines of whole words; what is longer, a path, the terminal may break and one copy."""
+    import textwrap
+
+    return textwrap.wrap(
+        text, max(width, _LEAST_LAST), break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def write(text: str) -> None:
@@ -170,15 +185,11 @@ def print_lines(lines: Iterable[tuple[str, str]]) -> None:
     if not sys.stdout.isatty():
         write("".join(f"{line}\n" for line, _ in lines))
         return
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
-    with console.capture() as captured:
-        for line, style in lines:
-            word, space, rest = line.partition(" ")
-            console.print(Text.assemble((word, style), space, rest), soft_wrap=True)
-    write(captured.get())
+    parted = ((line.partition(" "), style) for line, style in lines)
+    texts = [Text.assemble((word, style), space, rest) for (word, space, rest), style in parted]
+    write(_printed(_console(), texts))
 
 
 def _plain(titles: list[str], rows: list[list[str]]) -> str:
@@ -192,42 +203,43 @@ def _plain(titles: list[str], rows: list[list[str]]) -> str:
 
 
 def _coloured(titles: list[str], rows: list[list[str]]) -> str:
-    from rich.table import Table as RichTable
+    """Fold the last column into what is left of the terminal's width.
 
-    found = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    for index, title in enumerate(titles):
-        is_last = index == len(titles) - 1
-        found.add_column(title, overflow="fold", no_wrap=not is_last)
-    for row in rows:
-        found.add_row(*(_styled(cell) for cell in row))
-    return _with_rich(found, least_width=_least_width(titles, rows))
-
-
-def _least_width(titles: list[str], rows: list[list[str]]) -> int:
-    """Return the width in which only the last column is folded, and that into words.
-
-    On a narrower terminal lines go on in the next one: letters below each other help nobody.
+    On one that has not even the room for that, rows go on in the next line as they are: letters
+    below each other help nobody.
     """
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    return sum(widths[:-1]) + len(_GAP) * (len(widths) - 1) + min(widths[-1], _LEAST_LAST)
-
-
-def _styled(text: str) -> Any:
     from rich.text import Text
 
+    console = _console()
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    indent = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+    room = console.width - indent
+    lines = []
+    for row in [titles, *rows]:
+        cells = [f"{cell:<{width}}{_GAP}" for cell, width in zip(row, widths[:-1], strict=False)]
+        styles = ["bold"] * len(row) if row is titles else [_style_of(cell) for cell in row]
+        first, *rest = _folded(row[-1], room) if room >= _LEAST_LAST else [row[-1]]
+        lines.append(Text.assemble(*zip([*cells, first], styles, strict=True)))
+        lines += [Text(" " * indent + line, styles[-1]) for line in rest]
+    return _printed(console, lines)
+
+
+def _style_of(text: str) -> str:
     word = text.split(":", 1)[0].split(" ", 1)[0].rstrip(",;")
-    return Text(text, style=_STYLE_OF.get(word, ""))
+    return _STYLE_OF.get(word, "")
 
 
-def _with_rich(*found: Any, least_width: int = 0) -> str:
+def _console() -> Any:
     from rich.console import Console
 
-    console = Console(highlight=False)
-    console.width = max(console.width, least_width)
+    return Console(highlight=False)
+
+
+def _printed(console: Any, lines: Iterable[Any]) -> str:
     with console.capture() as captured:  # printed by itself it would end at a broken pipe
-        for one in found:
-            console.print(one)
-    return captured.get()
+        for line in lines:
+            console.print(line, soft_wrap=True)
+    return str(captured.get())
 
 
 def seconds_since(stamp: str | None) -> float | None:

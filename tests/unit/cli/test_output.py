@@ -16,11 +16,11 @@ from checkpointer.errors import CheckpointerError
 ROWS = [("kube-system/daemonset/kube-apiserver", "standby", "its parent to come back by itself")]
 
 
-@pytest.mark.parametrize("columns", ["40", "70", "200"])
+@pytest.mark.parametrize(("columns", "lines"), [("40", 2), ("75", 3), ("200", 2)])
 def test_on_a_terminal_words_stay_whole(
-    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    columns: str, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only the last column is folded, and between words."""
+    """Only the last column is folded, between words, and only where there is room for words."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -30,6 +30,7 @@ def test_on_a_terminal_words_stay_whole(
     assert "\x1b[32mstandby" in out
     words = re.sub(r"\x1b\[[0-9;]*m", "", out).split()
     assert words == ["WORKLOAD", "STATE", "WAITS-FOR", *" ".join(ROWS[0]).split()]
+    assert len(out.splitlines()) == lines
 
 
 def test_nothing_in_a_cell_can_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
