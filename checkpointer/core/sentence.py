@@ -43,7 +43,7 @@ def sentence(
         parts.append("; ".join(_phrase(action) for action in actions))
     counts = Counter(standing.state for w, standing in standings.items() if w != own)
     stand = ", ".join(f"{counts[s]} {s}" for s in sorted(counts)) or "no checkpoints"
-    if own in standings:
+    if own is not None and own in standings:
         stand += f", the agent's own {standings[own].state}"
     parts.append(stand)
     return in_one_line(": ".join((parts[0], "; ".join(parts[1:]))))
