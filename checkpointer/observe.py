@@ -22,7 +22,7 @@ from checkpointer.core.observation import NOT_ASKED, Itself, Observation, Pod
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload, template_of, workload_of
 from checkpointer.manifest.legible import fault_of, shown, uid_of, workload_anyway
-from checkpointer.manifest.select import CHECKPOINT, Selection, exclusion, is_meant, is_ready
+from checkpointer.manifest.select import Selection, exclusion, is_meant, is_own, is_ready
 from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.node.manifests import ManifestFolder
@@ -167,9 +167,7 @@ class PodReader:
         return _KnownPod(_UNREAD, pod, problem=told)
 
     def _is_wanted(self, raw: RawPod, workload: Workload) -> bool:
-        annotations = raw["metadata"].get("annotations") or {}
-        is_own = workload == self._own and CHECKPOINT not in annotations
-        return is_own or is_meant(raw, self._selection)
+        return is_own(raw, workload, self._own) or is_meant(raw, self._selection)
 
     def _exclusion(self, raw: RawPod) -> str | None:
         """Return why it may not be a parent, now or before it began to terminate."""

@@ -21,7 +21,6 @@ from checkpointer.core.observation import Itself, Observation
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
-from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cri import ContainerRuntime, find_endpoint
 from checkpointer.node.kubelet import Kubelet, read_boot_id
@@ -37,7 +36,7 @@ from checkpointer.report.status import (
     build_status,
     serving_revisions,
 )
-from checkpointer.store.own import OWN_STATE, parse_own
+from checkpointer.store.own import own_workload
 from checkpointer.store.revisions import Store
 from checkpointer.troubles import troubles
 
@@ -92,13 +91,7 @@ def _runtime(endpoint: str | None, seconds: float) -> Fact[Runtime]:
 
 def _itself(store: Store) -> Itself | None:
     """Return whose pods the agent's were when it last ran; no pod of it is known to run."""
-    state = store.read_state(OWN_STATE)
-    if isinstance(state, Unknown):
-        return None
-    try:
-        own = parse_own(state.value).workload
-    except CheckpointerError:
-        return None
+    own = own_workload(store)
     return Itself(own, "") if own is not None else None
 
 

@@ -26,10 +26,11 @@ from checkpointer.core.facts import Unknown
 from checkpointer.errors import CheckpointerError, printable
 from checkpointer.manifest.render import content_digest, render
 from checkpointer.manifest.sanitize import sanitize
-from checkpointer.manifest.select import exclusion, is_meant, opts_in_to_inlining
+from checkpointer.manifest.select import exclusion, is_meant, is_own, opts_in_to_inlining
 from checkpointer.manifest.sources import PLACEHOLDER, Options, Sources
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.settings import check, selection, snapshot_settings
+from checkpointer.store.own import own_workload
 from checkpointer.store.revisions import Store
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _explain(
             verdict = sanitize(pod, str(store.material_root(workload, 1)), sources, options)
     if verdict.manifest is None:
         return Explained(name, verdict, None, notes)
-    if not is_meant(pod, rules):
+    if not (is_meant(pod, rules) or is_own(pod, workload, own_workload(store))):
         notes = ("not selected: neither the annotation nor the configuration asks for it", *notes)
     digest = content_digest(verdict.manifest, "")
     manifest = render(verdict.manifest, workload, options.node_name, digest, 1, 1).content

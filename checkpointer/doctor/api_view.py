@@ -11,13 +11,14 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import workload_of
 from checkpointer.doctor.facts import ApiView, SelectedPod
 from checkpointer.errors import CheckpointerError
-from checkpointer.manifest.select import Selection, exclusion, is_meant, is_ready, stage_of
+from checkpointer.manifest.select import Selection, exclusion, is_meant, is_own, is_ready, stage_of
 from checkpointer.node.images import ImageService
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.node.pods import RawPod, list_pods
 from checkpointer.settings import selection, snapshot_settings, stage_rules
 from checkpointer.snapshot import Snapshooter
+from checkpointer.store.own import own_workload
 from checkpointer.store.revisions import Store
 
 if TYPE_CHECKING:
@@ -82,11 +83,12 @@ def _pods(
     client: ApiClient, config: Config, node_name: str, store: Store, runtime: ImageService | None
 ) -> Fact[tuple[SelectedPod, ...]]:
     try:
-        rules = selection(config.selection)
+        rules, own = selection(config.selection), own_workload(store)
         found = [
             pod
             for pod in list_pods(client, node_name)
-            if is_meant(pod, rules) and exclusion(pod, ANYWHERE) is None
+            if (is_meant(pod, rules) or is_own(pod, workload_of(pod), own))
+            and exclusion(pod, ANYWHERE) is None
         ]
         endpoint = config.endpoints[0] if config.endpoints else None
         server = endpoint or read_kubeconfig(config.kubeconfig).server

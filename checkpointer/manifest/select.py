@@ -137,6 +137,12 @@ def is_meant(pod: Mapping[str, Any], selection: Selection) -> bool:
     return any(selector.matches(labels) for selector in selection.selectors)
 
 
+def is_own(pod: Mapping[str, Any], workload: Workload, own: Workload | None) -> bool:
+    """Tell whether a pod of this workload is the agent's, which need not ask and may decline."""
+    annotations = pod["metadata"].get("annotations") or {}
+    return workload == own and CHECKPOINT not in annotations
+
+
 def exclusion(pod: Mapping[str, Any], selection: Selection) -> str | None:
     """Return why a pod cannot be a parent although it is meant to be one, or None if it can."""
     return _exclusion_by_nature(pod) or _exclusion_by_configuration(pod, selection)
@@ -313,6 +319,7 @@ __all__ = [
     "host_ports",
     "is_graceful",
     "is_meant",
+    "is_own",
     "is_ready",
     "on_host_network",
     "opts_in_to_inlining",

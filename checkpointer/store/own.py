@@ -7,8 +7,11 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from checkpointer.core.checkpoint import OwnRecord
+from checkpointer.core.facts import Unknown
+from checkpointer.core.workload import Workload
 from checkpointer.store.errors import StoreError
 from checkpointer.store.provenance import parse_workload
+from checkpointer.store.revisions import Store
 
 OWN_STATE = "itself"
 """Name of the state in the store that holds what is remembered of the agent itself."""
@@ -33,3 +36,14 @@ def parse_own(state: Mapping[str, Any]) -> OwnRecord:
         else:
             raise StoreError(f"{field.name} is not of type {field.type}")
     return OwnRecord(**found)
+
+
+def own_workload(store: Store) -> Workload | None:
+    """Return whose pods the agent's were when it last ran; None when nobody can tell."""
+    state = store.read_state(OWN_STATE)
+    if isinstance(state, Unknown):
+        return None
+    try:
+        return parse_own(state.value).workload
+    except StoreError:
+        return None

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from checkpointer.__main__ import main
 from checkpointer.core.facts import Known
 from checkpointer.simulation import control_plane
 from checkpointer.simulation.connections import Mode
@@ -88,6 +89,18 @@ def test_its_copy_is_parked_beside_it(node: SimulatedNode, agents: AgentPods) ->
     wait_until(lambda: is_installed(node, agents), LONG, f"the copy\n{agents.output}")
     wait_until(lambda: "parked behind" in agents.output, LONG, "the copy to be parked")
     assert not is_copy(agents.working())
+
+
+def test_its_pod_is_known_though_it_does_not_ask(
+    node: SimulatedNode, agents: AgentPods, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its checkpoint is not one whose pod has left the node: who reads that would worry."""
+    wait_until(lambda: is_installed(node, agents), LONG, f"the copy\n{agents.output}")
+    main(["doctor", "-o", "json", "--config", str(node.agent_config_file)])
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    told = {one["check"]: one["what"] for one in checks if one["outcome"] == "pass"}
+    assert told["selected-pods"] == "1 of 1 selected pods are checkpointable"
+    assert told["freshness"] == "the newest revisions are what their parents are now"
 
 
 def test_an_upgrade_reaches_pod_and_copy(node: SimulatedNode, agents: AgentPods) -> None:

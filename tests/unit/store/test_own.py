@@ -15,7 +15,7 @@ from checkpointer.core.workload import Workload
 from checkpointer.report.agent_socket import listen_on_socket
 from checkpointer.store.errors import StoreError
 from checkpointer.store.layout import SOCKET
-from checkpointer.store.own import own_state, parse_own
+from checkpointer.store.own import OWN_STATE, own_state, own_workload, parse_own
 from checkpointer.store.revisions import Store
 from checkpointer.store.system_calls import SystemCalls
 
@@ -122,3 +122,13 @@ def test_the_agents_socket_goes_with_the_store(tmp_path: Path) -> None:
     other.write_state("itself", own_state(RECORD))
     (root / SOCKET).write_text("mine")
     assert other.dissolve() == (f"{root / SOCKET} is not ours and stays",)
+
+
+def test_whose_pods_the_agents_were_is_known_where_it_ever_ran(tmp_path: Path) -> None:
+    """Nobody's before; a state that cannot be read is nobody's either."""
+    store = Store(tmp_path / "store")
+    assert own_workload(store) is None
+    store.write_state(OWN_STATE, own_state(RECORD))
+    assert own_workload(store) == RECORD.workload
+    store.write_state(OWN_STATE, {"workload": "pod-checkpointer"})
+    assert own_workload(store) is None
