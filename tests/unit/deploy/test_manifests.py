@@ -219,6 +219,20 @@ def test_control_plane_is_on_masters_only(render: Render) -> None:
     assert keys == ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"]
 
 
+EDGE = "checkpointer.alpha.coreos.com/node"
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "overlays/edge"])
+def test_edge_nodes_have_one_agent(render: Render, name: str) -> None:
+    """Of two installations on a node one would wait for ever, and nobody could say which."""
+    spec = pod_spec(render(name))
+    required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    for term in required["nodeSelectorTerms"]:
+        wanted = {"key": EDGE, "operator": "NotIn", "values": ["edge"]}
+        assert wanted in term["matchExpressions"]
+    assert "affinity" not in pod_spec(render("overlays/edge"))
+
+
 def test_edge_stands_beside_another_overlay(render: Render) -> None:
     """Names and selectors are disjoint, so a cluster can have both."""
     edge, other = render("overlays/edge"), render("overlays/control-plane")
@@ -227,7 +241,7 @@ def test_edge_stands_beside_another_overlay(render: Render) -> None:
     selector = only(edge, "DaemonSet")["spec"]["selector"]["matchLabels"]
     labels = only(other, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
     assert any(labels.get(key) != value for key, value in selector.items())
-    assert pod_spec(edge)["nodeSelector"]["checkpointer.alpha.coreos.com/node"] == "edge"
+    assert pod_spec(edge)["nodeSelector"][EDGE] == "edge"
     assert pod_spec(edge)["serviceAccountName"] == only(edge, "ServiceAccount")["metadata"]["name"]
 
 
