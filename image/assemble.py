@@ -36,6 +36,7 @@ UNUSED_PACKAGES = (
     *("aiohttp*", "aiosignal*", "aiohappyeyeballs*"),  # what only that second client loads
     *("frozenlist*", "multidict*", "propcache*", "yarl*"),
     "tzdata*",  # all times are UTC
+    "pygments*",  # colours for source code, which no table has
 )
 UNUSED_ANYWHERE = ("__pycache__", "*.pyi", "*.pxd", "*.pyx", "bin", "tests", "include")
 
