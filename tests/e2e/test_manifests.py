@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sysconfig
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from tests.e2e.cluster.node import Node
 
 pytestmark = pytest.mark.e2e
 
-MANIFESTS = Path(__file__).parents[2] / "manifests"
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
 CUSTOM = {"monitoring"}
 """Overlays with kinds that only a cluster with their definitions knows."""
 OVERLAYS = sorted({path.name for path in (MANIFESTS / "overlays").iterdir()} - CUSTOM)
@@ -39,3 +41,16 @@ def test_api_server_takes_every_object(node: Node, kubectl: list[str], name: str
     lines = said.splitlines()
     assert [line for line in lines if not line.endswith("created (server dry run)")] == []
     assert any(line.startswith("daemonset.apps/pod-checkpointer") for line in lines)
+
+
+def test_api_server_takes_the_examples_of_the_pages(node: Node, kubectl: list[str]) -> None:
+    """Who pastes a control plane must not find a field refused half-way."""
+    page = (ROOT / "docs/install.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    pasted = "---\n".join(block for block in blocks if "kind: DaemonSet" in block)
+    command = (*kubectl, "create", "--dry-run=server", "--validate=strict", "-f", "-")
+    for document in pasted.split("---\n"):
+        # The control plane of this node bears the same names, so each is asked for as another's.
+        other = document.replace("  name: kube-", "  name: my-kube-", 1)
+        said = node.machine.run(*command, text=other)
+        assert said.endswith("created (server dry run)\n")
