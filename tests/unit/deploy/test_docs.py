@@ -10,7 +10,13 @@ import yaml
 from kubernetes import client
 from kubernetes.client import models
 
-from checkpointer.core.contact import ContactState
+from checkpointer.core.contact import (
+    ContactRules,
+    ProbeOutcome,
+    ProbeResult,
+    after_probe,
+    initial_contact,
+)
 from checkpointer.manifest.sanitize import sanitize
 from checkpointer.manifest.select import (
     DEFAULT_STAGE_RULES,
@@ -20,6 +26,7 @@ from checkpointer.manifest.select import (
     stage_of,
 )
 from checkpointer.manifest.sources import Options, Sources
+from checkpointer.report.metrics import STATES
 from tests.unit.deploy.conftest import ROOT
 
 DOCS = ROOT / "docs"
@@ -92,12 +99,44 @@ def test_example_that_restores_contact_goes_first() -> None:
     ]
 
 
-def test_diagram_of_contact_has_its_states() -> None:
-    """A state that is in one of them only would mislead."""
+def _diagram(word: str) -> tuple[set[tuple[str, str]], dict[str, str]]:
+    """Return the transitions of the state diagram with this word, and the names of its states."""
     page = (DOCS / "how-it-works.md").read_text()
-    (diagram,) = [d for d in re.findall(r"```mermaid\n(.*?)```", page, re.S) if "suspect" in d]
-    states = set(re.findall(r"^  ([a-z]+) -->", diagram, re.M))
-    assert states == {state.value for state in ContactState}
+    (diagram,) = [d for d in re.findall(r"```mermaid\n(.*?)```", page, re.DOTALL) if word in d]
+    named = re.findall(r'state "(.*?)" as ([a-z]+)', diagram)
+    return set(re.findall(r"^  ([a-z]+) --> ([a-z]+)", diagram, re.MULTILINE)), {
+        short: long for long, short in named
+    }
+
+
+def test_diagram_of_contact_is_what_contact_does() -> None:
+    """Each change that a row of answers can make is drawn, and no other."""
+    rules = ContactRules(
+        failures=2,
+        server_error_seconds=1.5,
+        denied_seconds=1.5,
+        successes=2,
+        recovery_seconds=1.0,
+    )
+    seen: set[tuple[str, str]] = set()
+    reached = [initial_contact(0.0)]
+    for second in range(1, 8):
+        after = [
+            (before, after_probe(before, [ProbeResult(outcome, "")], rules, float(second)))
+            for before in reached
+            for outcome in ProbeOutcome
+        ]
+        seen |= {(b.state.value, a.state.value) for b, a in after if b.state is not a.state}
+        reached = [contact for _, contact in after]
+    drawn, _ = _diagram("suspect")
+    assert drawn == seen
+
+
+def test_diagram_of_a_checkpoint_has_its_states() -> None:
+    """Those that status and metrics tell."""
+    drawn, named = _diagram("standby")
+    states = {named.get(state, state) for change in drawn for state in change}
+    assert states == set(STATES) - {"unknown"}
 
 
 def test_pages_lead_to_pages() -> None:
