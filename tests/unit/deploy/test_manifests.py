@@ -283,6 +283,22 @@ def test_documented_rights_are_those_of_the_role(render: Render) -> None:
     assert documented == granted
 
 
+@pytest.mark.parametrize("path", ["/etc/kubernetes/kubeconfig", "/var/lib/kubelet/kubeconfig"])
+def test_patch_for_another_kubeconfig_works(render: Render, tmp_path: Path, path: str) -> None:
+    """As docs/identity.md has it; the agent then reads what is mounted, and nothing else is."""
+    page = (ROOT / "docs/identity.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    patches = yaml.safe_load(block.replace("/etc/kubernetes/kubeconfig", path))
+    beside = os.path.relpath(MANIFESTS, tmp_path)
+    kustomization = {"resources": [f"{beside}/base"], **patches}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    rendered = render(str(tmp_path))
+    assert str(settings_of(rendered).kubeconfig) == path
+    found = mounts(rendered)
+    assert found[path]["hostPath"] == {"path": path, "type": "File"}
+    assert "/etc/kubernetes/kubelet.conf" not in found
+
+
 def test_selinux_does_without_privileges(render: Render) -> None:
     """Only the type is changed."""
     context = pod_spec(render("overlays/selinux"))["securityContext"]
