@@ -16,14 +16,14 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import KubeletRun
 from checkpointer.store.errors import MaterialError
 from checkpointer.store.material import RenderedVolume
-from checkpointer.store.rendered import SIZE_LIMIT, data_folder, read_rendered
+from checkpointer.store.rendered import DATA, SIZE_LIMIT, read_rendered
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 SOCKETS = ("pod-resources/kubelet.sock", "device-plugins/kubelet.sock")
 """Made anew by each run of the kubelet; the first is the newer feature."""
 
-_RENDERED = tuple(
+_RENDERED = frozenset(
     f"kubernetes.io~{name}" for name in ("configmap", "downward-api", "projected", "secret")
 )
 
@@ -74,19 +74,6 @@ class Kubelet:
         path = self._volume(pod_uid, plugin, name)
         return read_rendered(path, plugin, name, token_paths, size_limit=self._size_limit)
 
-    def volume_version(self, pod_uid: str, plugin: str, name: str) -> str:
-        """Return what changes with each update of a volume, without reading its content.
-
-        Empty while it is not rendered. Raises MaterialError.
-        """
-        path = self._volume(pod_uid, plugin, name)
-        try:
-            return f"{path.lstat().st_ino}:{data_folder(path)}"
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise MaterialError(f"cannot read volume {name} ({path}): {error.strerror}") from error
-
     def volume_marks(self, pod_uid: str) -> str:
         """Return what changes when any rendered volume of a pod does, without reading contents.
 
@@ -94,22 +81,21 @@ class Kubelet:
         """
         found: list[str] = []
         try:
-            volumes = self._volume(pod_uid, _RENDERED[0], _RENDERED[0]).parents[1]
-            for plugin in _RENDERED:
-                if not (volumes / plugin).is_dir():
-                    continue
-                names = sorted(os.listdir(volumes / plugin))
-                found.extend(
-                    f"{name}={self.volume_version(pod_uid, plugin, name)}" for name in names
-                )
+            _check_names(pod_uid)
+            # No Path in here: each pod of the node is looked at again and again.
+            volumes = os.path.join(self.path, "pods", pod_uid, "volumes")
+            for plugin in sorted(_RENDERED.intersection(_names(volumes))):
+                with os.scandir(f"{volumes}/{plugin}") as entries:
+                    found += sorted(f"{entry.name}={_version(entry)}" for entry in entries)
         except (OSError, MaterialError):
             found.append("?")
         return " ".join(found)
 
     def _volume(self, pod_uid: str, plugin: str, name: str) -> Path:
-        for part in (pod_uid, plugin, name):
-            if not part or part in (".", "..") or "/" in part or "\0" in part:
-                raise MaterialError(f"volume {name!r} of pod {pod_uid!r}: {part!r} is no file name")
+        try:
+            _check_names(pod_uid, plugin, name)
+        except MaterialError as error:
+            raise MaterialError(f"volume {name!r} of pod {pod_uid!r}: {error}") from None
         return self.path / "pods" / pod_uid / "volumes" / plugin / name
 
     def _socket(self) -> Fact[tuple[Path, os.stat_result]]:
@@ -123,6 +109,28 @@ class Kubelet:
                 return Unknown(f"cannot read {path}: {error.strerror}")
             return Known((path, status))
         return Unknown(f"the kubelet has no socket at {self.path}/{' or '.join(SOCKETS)}")
+
+
+def _check_names(*parts: str) -> None:
+    """Raise MaterialError unless each part is the name of one file."""
+    for part in parts:
+        if not part or part in (".", "..") or "/" in part or "\0" in part:
+            raise MaterialError(f"{part!r} is no file name")
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _version(volume: os.DirEntry[str]) -> str:
+    """Return what changes with each update of a volume; empty while it is not rendered."""
+    try:
+        return f"{volume.inode()}:{os.readlink(f'{volume.path}/{DATA}')}"
+    except FileNotFoundError:
+        return ""
 
 
 def _identity(boot_id: str, path: Path, status: os.stat_result) -> str:

@@ -158,15 +158,15 @@ def test_marks_of_a_pod_change_with_each_volume(folder):
     assert first == kubelet.volume_marks("u") != ""
     render(folder, "2", b"x")
     assert kubelet.volume_marks("u") != first
-    assert kubelet.volume_marks("..") == "?"
+    assert kubelet.volume_marks("..") == kubelet.volume_marks("a/b") == "?"
 
 
-def test_version_changes_with_each_update_and_costs_no_reading(folder):
-    """The link that the kubelet swaps tells; nothing is rendered means nothing to tell."""
+def test_marks_tell_of_a_volume_that_is_rendered_only_now(folder):
+    """Its folder is there before its content; and no other plugin's volume is rendered."""
     kubelet = Kubelet(folder)
-    assert kubelet.volume_version("u", PLUGIN, "certs") == ""
+    volumes = folder / "pods/u/volumes"
+    (volumes / PLUGIN / "certs").mkdir(parents=True)
+    (volumes / "kubernetes.io~empty-dir/scratch").mkdir(parents=True)
+    assert kubelet.volume_marks("u") == "certs="
     render(folder, "1", b"x")
-    first = kubelet.volume_version("u", PLUGIN, "certs")
-    assert first == kubelet.volume_version("u", PLUGIN, "certs") != ""
-    render(folder, "2", b"x")
-    assert kubelet.volume_version("u", PLUGIN, "certs") not in ("", first)
+    assert kubelet.volume_marks("u") not in ("certs=", "?")
