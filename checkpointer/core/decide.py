@@ -145,7 +145,7 @@ def decide(
         builder.add_leave(leave(own, seen.manifests, {c.workload for c in checkpoints}))
     elif isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
         builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
-    left = [replace(c, record=builder.records.get(c.workload, c.record)) for c in checkpoints]
+    left = [_with_record(c, builder.records.get(c.workload, c.record)) for c in checkpoints]
     amid = with_hand_overs(replace(situation, hand_over_left=0.0), left)
     wants_turn = any(step.wants_turn for step in builder.steps.values())
     return replace(builder.plan(seen), turn=turn_of(wants_turn, amid.hand_over_left))
