@@ -18,10 +18,11 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from checkpointer.core.facts import Fact, Known
+from checkpointer.core.workload import Workload
 from checkpointer.errors import ApiError
 from checkpointer.report import events
 from checkpointer.report.events import DELAY_LIMIT_SECONDS, FIRST_DELAY_SECONDS
-from checkpointer.report.status import Status
+from checkpointer.report.protection import Protection
 
 log = logging.getLogger(__name__)
 
@@ -49,25 +50,23 @@ class Condition:
     message: str
 
 
-def condition_of(status: Status) -> Condition:
-    """Return what the status means for the node. No secret, and no time: it seldom changes."""
-    if "checkpoints" in status.unknown:
-        return Condition("Unknown", "StoreUnreadable", status.unknown["checkpoints"])
-    missing = [str(one.workload) for one in status.unprotected]
-    if missing:
-        return _listing("Unprotected", "would not come back without the API", missing)
-    broken = [str(c.workload) for c in status.checkpoints if c.hand_over and c.hand_over.refused]
-    if broken:
-        return _listing("ParentRefused", "runs as a copy: its parent failed", sorted(broken))
-    count = sum(not one.is_own for one in status.checkpoints)
-    if not count:
+def condition_of(found: Protection) -> Condition:
+    """Return what it means for the node. No secret, and no time: it seldom changes."""
+    if found.unknown:
+        return Condition("Unknown", "StoreUnreadable", found.unknown)
+    if found.unprotected:
+        what = "would not come back without the API"
+        return _listing("Unprotected", what, found.unprotected)
+    if found.refused:
+        return _listing("ParentRefused", "runs as a copy: its parent failed", found.refused)
+    if not found.count:
         return Condition("False", "NothingCheckpointed", "no pod of this node is checkpointed")
-    things = "1 workload" if count == 1 else f"{count} workloads"
+    things = "1 workload" if found.count == 1 else f"{found.count} workloads"
     return Condition("True", "Protected", f"{things} would come back without the API")
 
 
-def _listing(reason: str, what: str, workloads: Iterable[str]) -> Condition:
-    message = f"{what}: {', '.join(workloads)}; see checkpointer status on the node"
+def _listing(reason: str, what: str, workloads: Iterable[Workload]) -> Condition:
+    message = f"{what}: {', '.join(map(str, workloads))}; see checkpointer status on the node"
     return Condition("False", reason, events.cut(message, MESSAGE_BYTES))
 
 

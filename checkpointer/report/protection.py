@@ -7,7 +7,7 @@ only what is stored is judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from checkpointer.core.checkpoint import Checkpoint
@@ -29,6 +29,19 @@ class Unprotected:
 
     workload: Workload
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What the node's condition tells of its workloads."""
+
+    count: int
+    """How many have a checkpoint or a copy that runs, the agent itself not counted."""
+    unprotected: tuple[Workload, ...]
+    refused: tuple[Workload, ...]
+    """Those that run as copies because their parent failed."""
+    unknown: str
+    """Why nothing can be told; empty when it can."""
 
 
 def find_unprotected(
@@ -55,7 +68,7 @@ def find_unprotected(
             found[workload] = reason
     found |= {w: reason for w, reason in refused.items() if w not in stored}
     known = stored | found.keys()
-    found |= {w: reason for w, reason in _missing(seen, now) if w not in known}
+    found |= dict(_missing(seen, known, now))
     return tuple(Unprotected(workload, found[workload]) for workload in sorted(found))
 
 
@@ -73,10 +86,12 @@ def _obstacle(checkpoint: Checkpoint, verdict: Verdict | None, now: Moment) -> s
     return next((f"{finding.path}: {finding.reason}" for finding in verdict.obstacles), "")
 
 
-def _missing(seen: Observation, now: Moment) -> Iterator[tuple[Workload, str]]:
-    """Yield each parent that has been there for long enough to have been snapshotted."""
+def _missing(
+    seen: Observation, known: Collection[Workload], now: Moment
+) -> Iterator[tuple[Workload, str]]:
+    """Yield each other parent that has been there for long enough to have been snapshotted."""
     for pod in seen.pods.value if isinstance(seen.pods, Known) else ():
-        if not pod.is_parent or pod.terminating or pod.finished:
+        if not pod.is_parent or pod.terminating or pod.finished or pod.workload in known:
             continue
         if _age(pod, now) > GRACE_SECONDS:
             state = "it is Ready" if pod.ready else "it is not Ready"

@@ -34,6 +34,7 @@ from checkpointer.report.status import (
     AgentStatus,
     Cycle,
     Status,
+    build_protection,
     build_status,
     contact_status,
     serving_revisions,
@@ -120,9 +121,8 @@ class Reporter:
         told = (*problems, *self.problems)
         self._last = Cycle(seen, plan.standings, plan.sentence, now, seconds, told, dict(failures))
         if self._is_serving and _is_telling(seen):
-            contact = contact_status(seen.contact, now)
-            status = build_status(self._agent, contact, self._last, self.verdicts.last, {})
-            self._condition.take(condition_of(status))
+            found = build_protection(self._last, self.verdicts.last)
+            self._condition.take(condition_of(found))
 
     def left(self) -> None:
         """The agent has left the node for good: nobody is told of it any more."""

@@ -7,7 +7,7 @@ holds no secret: no manifest, no material, only names, numbers, times and senten
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +34,7 @@ from checkpointer.report.hand_overs import (
     hand_over_status,
     refusal,
 )
-from checkpointer.report.protection import Unprotected, find_unprotected
+from checkpointer.report.protection import Protection, Unprotected, find_unprotected
 
 KIND = "Status"
 
@@ -208,9 +208,9 @@ def build_status(
         unknown = dict.fromkeys(SOURCES, reason)
         return Status(agent, contact, Unknown(reason), unknown=unknown)
     seen = cycle.seen
-    checkpoints = seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ()
-    checkpoints = (*checkpoints, *_orphans(seen, checkpoints))
+    checkpoints = _checkpoints(seen)
     running = _running(checkpoints, seen)
+    manifests = _manifests(seen)
     refused = _refused_pods(cycle, verdicts)
     return Status(
         agent=agent,
@@ -220,6 +220,7 @@ def build_status(
             _checkpoint_status(
                 checkpoint,
                 cycle,
+                manifests.get(checkpoint.workload),
                 running.get(checkpoint.workload.digest),
                 verdicts.get(checkpoint.workload),
                 details.get(checkpoint.workload, RevisionDetails()),
@@ -227,18 +228,26 @@ def build_status(
             for checkpoint in checkpoints
         ),
         refused=refused,
-        unprotected=find_unprotected(
-            seen,
-            checkpoints,
-            {one.workload: "; ".join(one.reasons) for one in refused},
-            verdicts,
-            cycle.now,
-        ),
+        unprotected=_unprotected(cycle, checkpoints, refused, verdicts),
         unknown=unknown_sources(seen),
-        problems=(*cycle.problems, *_refusals(seen)),
+        problems=(*cycle.problems, *_refusals(checkpoints, manifests)),
         sentence=cycle.sentence,
         cycle_at=cycle.now.wall,
         cycle_seconds=cycle.seconds,
+    )
+
+
+def build_protection(cycle: Cycle, verdicts: Mapping[Workload, Verdict]) -> Protection:
+    """Return what the node's condition tells of the status after a cycle: no more than that, for
+    it is asked for after each one."""
+    checkpoints, itself = _checkpoints(cycle.seen), cycle.seen.itself
+    own = itself.workload if itself is not None else None
+    found = _unprotected(cycle, checkpoints, _refused_pods(cycle, verdicts), verdicts)
+    return Protection(
+        sum(checkpoint.workload != own for checkpoint in checkpoints),
+        tuple(one.workload for one in found),
+        tuple(sorted(c.workload for c in checkpoints if c.record.hand_over.refused)),
+        unknown_sources(cycle.seen).get("checkpoints", ""),
     )
 
 
@@ -268,14 +277,9 @@ def serving_revision(checkpoint: Checkpoint, manifest: ActiveManifest | None) ->
 def serving_revisions(seen: Observation) -> set[tuple[Workload, int]]:
     """Return, of each checkpoint that has one, the revision that is or would be active."""
     checkpoints = seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ()
-    found = ((c.workload, serving_revision(c, manifest_of(c, seen))) for c in checkpoints)
+    manifests = _manifests(seen)
+    found = ((c.workload, serving_revision(c, manifests.get(c.workload))) for c in checkpoints)
     return {(workload, revision.number) for workload, revision in found if revision}
-
-
-def manifest_of(checkpoint: Checkpoint, seen: Observation) -> ActiveManifest | None:
-    """Return the checkpoint's file in the manifest folder, as far as that is known."""
-    found = seen.manifests.value if isinstance(seen.manifests, Known) else ()
-    return next((m for m in found if m.workload == checkpoint.workload), None)
 
 
 def unknown_sources(seen: Observation) -> dict[str, str]:
@@ -301,11 +305,11 @@ def timestamp(seconds: float | None) -> str | None:
 def _checkpoint_status(
     checkpoint: Checkpoint,
     cycle: Cycle,
+    manifest: ActiveManifest | None,
     occupancy: Occupancy | None,
     verdict: Verdict | None,
     details: RevisionDetails,
 ) -> CheckpointStatus:
-    manifest = manifest_of(checkpoint, cycle.seen)
     hold = hold_of(checkpoint, cycle.now.wall)
     standing = cycle.standings.get(checkpoint.workload, Standing(UNKNOWN))
     is_own = cycle.seen.itself is not None and cycle.seen.itself.workload == checkpoint.workload
@@ -331,6 +335,18 @@ def _checkpoint_status(
     )
 
 
+def _checkpoints(seen: Observation) -> tuple[Checkpoint, ...]:
+    """Return the stored ones, and what stands for active manifests without one."""
+    stored = seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ()
+    return (*stored, *_orphans(seen, stored))
+
+
+def _manifests(seen: Observation) -> Mapping[Workload, ActiveManifest]:
+    """Return each checkpoint's file in the manifest folder, as far as that is known."""
+    found = seen.manifests.value if isinstance(seen.manifests, Known) else ()
+    return {manifest.workload: manifest for manifest in reversed(found)}
+
+
 def _orphans(seen: Observation, stored: tuple[Checkpoint, ...]) -> list[Checkpoint]:
     """Return what stands for active manifests of which the store has nothing."""
     active = seen.manifests.value if isinstance(seen.manifests, Known) else ()
@@ -338,10 +354,12 @@ def _orphans(seen: Observation, stored: tuple[Checkpoint, ...]) -> list[Checkpoi
     return [Checkpoint(w, ()) for w in sorted({m.workload for m in active} - known)]
 
 
-def _refusals(seen: Observation) -> Iterator[str]:
+def _refusals(
+    checkpoints: Iterable[Checkpoint], manifests: Mapping[Workload, ActiveManifest]
+) -> Iterator[str]:
     """Yield a sentence for each parent that is not given way to again."""
-    for checkpoint in seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ():
-        manifest = manifest_of(checkpoint, seen)
+    for checkpoint in checkpoints:
+        manifest = manifests.get(checkpoint.workload)
         if told := refusal(checkpoint, manifest.revision if manifest else None):
             yield f"{checkpoint.workload}: {told}"
 
@@ -364,6 +382,16 @@ def _refused_pods(cycle: Cycle, verdicts: Mapping[Workload, Verdict]) -> tuple[R
     reasons = ((pod, _reasons(pod, cycle.failures, verdicts.get(pod.workload))) for pod in pods)
     found = (RefusedPod(pod.workload, pod.name, told) for pod, told in reasons if told)
     return tuple(sorted(found, key=lambda one: (one.workload, one.pod)))
+
+
+def _unprotected(
+    cycle: Cycle,
+    checkpoints: tuple[Checkpoint, ...],
+    refused: tuple[RefusedPod, ...],
+    verdicts: Mapping[Workload, Verdict],
+) -> tuple[Unprotected, ...]:
+    reasons = {one.workload: "; ".join(one.reasons) for one in refused}
+    return find_unprotected(cycle.seen, checkpoints, reasons, verdicts, cycle.now)
 
 
 def _reasons(pod: Pod, failures: Mapping[str, str], verdict: Verdict | None) -> tuple[str, ...]:

@@ -16,13 +16,7 @@ from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import Itself
 from checkpointer.node.api import ApiClient
 from checkpointer.report.node_condition import TYPE, Condition, NodeCondition, condition_of
-from checkpointer.report.status import (
-    AgentStatus,
-    ContactStatus,
-    Cycle,
-    Status,
-    build_status,
-)
+from checkpointer.report.status import Cycle, build_protection
 from checkpointer.simulation.api_server import ApiServer
 from checkpointer.simulation.connections import Mode
 from checkpointer.simulation.waiting import wait_until
@@ -33,14 +27,13 @@ BAD = Condition("False", "Unprotected", "x")
 READY = {"type": "Ready", "status": "True"}
 
 
-def status(checkpoints: Any, **changes: Any) -> Status:
+def condition(checkpoints: Any, **changes: Any) -> Condition:
     seen = replace(AT_REST.observe(), checkpoints=checkpoints, **changes)
-    cycle = Cycle(seen, {}, "", at(0.0))
-    return build_status(AgentStatus("n", "1", 7), ContactStatus("reachable", ""), cycle, {}, {})
+    return condition_of(build_protection(Cycle(seen, {}, "", at(0.0)), {}))
 
 
 def told(*checkpoints: Any, **changes: Any) -> tuple[str, str]:
-    found = condition_of(status(Known(checkpoints), **changes))
+    found = condition(Known(checkpoints), **changes)
     return found.reason, found.message
 
 
@@ -65,7 +58,7 @@ def test_what_it_says_of_a_node() -> None:
 
 def test_store_that_cannot_be_read_is_not_an_empty_one() -> None:
     """Nothing is said of the checkpoints then."""
-    found = condition_of(status(Unknown("the store: Input/output error")))
+    found = condition(Unknown("the store: Input/output error"))
     assert found == Condition("Unknown", "StoreUnreadable", "the store: Input/output error")
 
 

@@ -15,12 +15,13 @@ from checkpointer.core.workload import Workload
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.report.metrics import Inputs, Metrics
 from checkpointer.report.node_condition import condition_of
-from checkpointer.report.protection import GRACE_SECONDS
+from checkpointer.report.protection import GRACE_SECONDS, Protection
 from checkpointer.report.status import (
     AgentStatus,
     ContactStatus,
     Cycle,
     Status,
+    build_protection,
     build_status,
 )
 from checkpointer.report.tally import Tally
@@ -33,12 +34,12 @@ WARNED = Verdict(Outcome.WITH_WARNINGS, API, None, warnings=(GONE,))
 OBSTRUCTED = replace(WARNED, obstacles=(GONE,))
 
 
-def status(
+def look(
     *checkpoints: Checkpoint,
     pods: Any = (),
     verdicts: tuple[Verdict, ...] = (),
     failures: dict[str, str] | None = None,
-) -> Status:
+) -> tuple[Status, Protection]:
     seen = replace(
         AT_REST.observe(),
         pods=Known(pods) if isinstance(pods, tuple) else pods,
@@ -47,15 +48,17 @@ def status(
     cycle = Cycle(seen, {}, "", at(NOW), failures=failures or {})
     contact = ContactStatus("reachable", "")
     last = {verdict.workload: verdict for verdict in verdicts}
-    return build_status(AgentStatus("n", "1", 7), contact, cycle, last, {})
+    status = build_status(AgentStatus("n", "1", 7), contact, cycle, last, {})
+    return status, build_protection(cycle, last)
 
 
 def unprotected(*checkpoints: Checkpoint, **changes: Any) -> dict[Workload, str]:
     """Return them with their reasons, as condition, metrics and document have them, too."""
-    found = status(*checkpoints, **changes)
+    found, protection = look(*checkpoints, **changes)
     text = Metrics(lambda: Inputs(found, Tally(), Verdicts(), 1, 0)).exposition()[0].decode()
     assert f"pod_checkpointer_unprotected_workloads {len(found.unprotected)}.0\n" in text
-    assert (condition_of(found).reason == "Unprotected") == bool(found.unprotected)
+    assert protection.unprotected == tuple(one.workload for one in found.unprotected)
+    assert (condition_of(protection).reason == "Unprotected") == bool(found.unprotected)
     told = {one.workload: one.reason for one in found.unprotected}
     assert [one["reason"] for one in found.as_document()["unprotected"]] == list(told.values())
     return told
@@ -151,7 +154,7 @@ def test_they_are_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
     from checkpointer.cli.status import _print
     from checkpointer.report.page import page
 
-    document = status(replace(checkpoint(), revisions=())).as_document()
+    document = look(replace(checkpoint(), revisions=()))[0].as_document()
     name = "kube-system/daemonset/kube-apiserver"
     assert f"<li>{name}: no revision of it verifies</li>".encode() in page(document)
     assert _print(document, "table") == 0
