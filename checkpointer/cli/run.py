@@ -1,7 +1,6 @@
 """`checkpointer run`: the agent as a process.
 
-The second of two instances waits for the lock before it imports anything heavy: on every master
-one of them is parked, so what this module imports is what that one costs.
+The second of two instances is parked before it imports anything heavy, until it has the lock.
 """
 
 from __future__ import annotations
@@ -102,15 +101,20 @@ def read_config(arguments: argparse.Namespace) -> Config:
 
 
 def _run_alone(config: Config, arguments: argparse.Namespace) -> int:
+    from checkpointer.parked import HELD, park
     from checkpointer.store.lock import InstanceLock, LockWaitEndedError
 
     if arguments.dry_run:
         return _run_agent(config, arguments)
     lock = InstanceLock(config.lock_file)
-    try:
-        lock.acquire(lambda: print("checkpointer: parked behind the other instance", flush=True))
-    except LockWaitEndedError:
-        return 0
+    held = os.environ.pop(HELD, "")
+    if not (held.isdecimal() and lock.adopt(int(held))) and not lock.try_acquire():
+        print("checkpointer: parked behind the other instance", flush=True)
+        park(lock.path)
+        try:
+            lock.acquire()  # in here, at the price of more memory
+        except LockWaitEndedError:
+            return 0
     try:
         return _run_agent(config, arguments, lock)
     finally:
@@ -133,6 +137,7 @@ def _run_agent(
     early: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: early.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     from checkpointer.node.probe import prober_of
     from checkpointer.report.log import configure
 

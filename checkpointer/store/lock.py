@@ -1,8 +1,8 @@
 """One writer per node: the agent runs twice, as a DaemonSet's pod and as its own checkpoint.
 
-The second instance waits here, before anything heavy is imported, for as long as the first one
-lives; so this module imports next to nothing. The kernel drops the lock with the process, so a
-crash leaves nothing to clean up.
+The second instance waits here for as long as the first one lives, in a process that has nothing
+else loaded (`checkpointer.parked`); so this module imports next to nothing. The kernel drops the
+lock with the process, so a crash leaves nothing to clean up.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class InstanceLock:
         """Take the lock, waiting for it if need be; return whether it had to wait.
 
         `on_wait` is called once before the wait. Only for the main thread: the wait sits in the
-        kernel, and a signal ends it by LockWaitEndedError. Raises StoreError.
+        kernel, and a signal ends it by LockWaitEndedError, also one that was blocked until then.
+        Raises StoreError.
         """
         if self.try_acquire():
             return False
@@ -73,6 +74,7 @@ class InstanceLock:
                 raise _SignalledError
 
         before = {number: signal.signal(number, handler) for number in signals}
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         try:
             waiting = True
             while not received and not self._take(fcntl.LOCK_EX):
@@ -82,11 +84,30 @@ class InstanceLock:
             waiting = False
         finally:
             waiting = False
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for number, old in before.items():
                 signal.signal(number, signal.SIG_DFL if old is None else old)
         if received:
             self.release()
             raise LockWaitEndedError(received[0])
+        return True
+
+    def keep(self) -> int:
+        """Have the lock that we hold outlive this program; return its handle for `adopt`."""
+        assert self._handle is not None  # noqa: S101 - for the type checker
+        os.set_inheritable(self._handle, True)
+        return self._handle
+
+    def adopt(self, handle: int) -> bool:
+        """Take the lock over from the program before in this process; False if it is not that."""
+        try:
+            if not _is_at(handle, self.path):
+                return False
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.set_inheritable(handle, False)
+        except OSError:
+            return False
+        self._handle = handle
         return True
 
     def release(self) -> None:

@@ -22,6 +22,7 @@ from checkpointer.simulation.connections import Mode
 from checkpointer.simulation.control_plane import CHECKPOINT
 from checkpointer.simulation.node import SimulatedNode
 from checkpointer.simulation.waiting import wait_until
+from checkpointer.store.lock import InstanceLock
 from checkpointer.store.revisions import Store
 
 QUICK: dict[str, Any] = {
@@ -45,6 +46,16 @@ class Spy:
 sys.meta_path.insert(0, Spy())
 from checkpointer.__main__ import main
 sys.exit(main(["run", *sys.argv[3:]]))
+"""
+
+
+SLOW = """
+import os, sys, time
+if "POD_CHECKPOINTER_LOCK" in os.environ:
+    print("taking over", flush=True)
+    time.sleep(1.0)
+from checkpointer.__main__ import main
+sys.exit(main())
 """
 
 
@@ -218,12 +229,17 @@ def test_second_instance_waits_small_and_takes_over(web: SimulatedNode, start: A
     assert "checkpointer.store.lock" in imported
     assert not {name for name in imported if name.split(".")[0] in (*HEAVY, *NOT_PARKED)}
     assert "checkpointer.agent" not in imported
-    status = Path(f"/proc/{second.pid}/status").read_text()
+    process = Path(f"/proc/{second.pid}")
+    wait_until(lambda: b"parked.py" in (process / "cmdline").read_bytes(), 5, "the small process")
+    wait_until(lambda: "lock" in (process / "wchan").read_text(), 5, "its wait for the lock")
+    status = (process / "status").read_text()
     (resident,) = (int(line.split()[1]) for line in status.splitlines() if line[:6] == "VmRSS:")
-    assert resident < 20 * 1024  # KiB; the interpreter and the parsed configuration
-    assert "grpc" not in Path(f"/proc/{second.pid}/maps").read_text()
+    assert resident < 14 * 1024  # KiB; the interpreter takes most of it
+    assert "site-packages" not in (process / "maps").read_text()
     first.signal(signal.SIGKILL)
     second.says("contact reachable")
+    assert InstanceLock(web.folder / "run/checkpointer.lock").try_acquire() is False
+    assert second.signal(signal.SIGTERM) == 0
 
 
 def test_parked_instance_ends_well(web: SimulatedNode, start: Any) -> None:
@@ -371,3 +387,16 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     for option in ("--config", "--set", "--once", "--dry-run", "--log-level", "--kubeconfig"):
         assert option in told
+
+
+def test_signal_amid_the_take_over_is_not_lost(web: SimulatedNode, start: Any) -> None:
+    """A node that shuts down ends both at once: the one that would take over must hear it, too."""
+    first = start(*run(web))
+    wait_until(lambda: stored(web), 10, "the checkpoint")
+    second = start("-c", SLOW, "run", "--config", str(web.agent_config_file))
+    second.says("parked")
+    process = Path(f"/proc/{second.pid}")
+    wait_until(lambda: "lock" in (process / "wchan").read_text(), 5, "its wait for the lock")
+    assert first.signal(signal.SIGTERM) == 0
+    second.says("taking over")
+    assert second.signal(signal.SIGTERM) == 0

@@ -207,6 +207,19 @@ def test_lock_is_not_inherited_by_children(path, held):
         child.wait()
 
 
+def test_lock_that_is_kept_is_taken_over_by_the_program_after(path, held):
+    """There is no moment at which another instance could have it."""
+    handle, other = held.keep(), InstanceLock(path)
+    assert os.get_inheritable(handle)
+    assert other.adopt(handle) is True
+    assert not os.get_inheritable(handle)
+    assert InstanceLock(path).adopt(0) is False
+    assert InstanceLock(path).adopt(9999) is False
+    with path.open() as another:
+        assert InstanceLock(path).adopt(another.fileno()) is False
+    assert other.is_held
+
+
 def test_an_agent_that_leaves_takes_the_lock_file_along(tmp_path: Path) -> None:
     """And only a file that it holds: one that was put there since is somebody else's."""
     path = tmp_path / "run" / "lock"
