@@ -9,7 +9,9 @@ standing for ever.
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import random
 import ssl
 import threading
@@ -22,6 +24,7 @@ from typing import Any
 import requests
 import requests.adapters
 import urllib3.exceptions
+from urllib3.util.ssl_ import create_urllib3_context
 
 from checkpointer.config import Config
 from checkpointer.core.contact import (
@@ -46,17 +49,26 @@ NOT_TRUSTED = "certificate not trusted"
 _NO_ANSWER = ProbeResult(ProbeOutcome.FAILED, "timeout")
 
 
-class _NamedServer(requests.adapters.HTTPAdapter):
-    """Verifies the server under the name that the kubeconfig gives."""
+_Stamp = tuple[str, int, int, int, int, int]
+"""A file's name, and what differs in another file and in another content."""
 
-    def __init__(self, server_name: str) -> None:
-        self._server_name = server_name
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Goes by a TLS context that is ready, and by the server's name where one is given."""
+
+    def __init__(self, context: ssl.SSLContext, server_name: str | None) -> None:
+        self._settings: dict[str, Any] = {"ssl_context": context}
+        if server_name:
+            self._settings |= {"server_hostname": server_name, "assert_hostname": server_name}
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(
-            *args, server_hostname=self._server_name, assert_hostname=self._server_name, **kwargs
-        )
+        kwargs |= self._settings
+        super().init_poolmanager(*args, **kwargs)
+
+    def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
+        """Add nothing to the context: it would be the authorities that browsers trust."""
+        conn.cert_reqs = "CERT_REQUIRED"
 
 
 def probe_endpoint(endpoint: str, identity: Kubeconfig, timeout_seconds: float) -> ProbeResult:
@@ -66,18 +78,14 @@ def probe_endpoint(endpoint: str, identity: Kubeconfig, timeout_seconds: float) 
     about the API: that is Denied, not Failed.
     """
     try:
-        _check_files(identity)
+        context = tls_context(identity)
         token = identity.bearer_token()
     except CheckpointerError as error:
         return ProbeResult(ProbeOutcome.DENIED, f"our credentials cannot be read: {error}")
     try:
         with requests.Session() as session:
             session.trust_env = False
-            session.verify = identity.ca_file
-            if identity.client_certificate and identity.client_key:
-                session.cert = (identity.client_certificate, identity.client_key)
-            if identity.tls_server_name:
-                session.mount("https://", _NamedServer(identity.tls_server_name))
+            session.mount("https://", _Adapter(context, identity.tls_server_name))
             headers = {"Connection": "close", "User-Agent": "pod-checkpointer"}
             if token:
                 headers["Authorization"] = f"Bearer {token}"
@@ -253,41 +261,56 @@ def _is_told(asked: dict[str, _Asked]) -> bool:
     )
 
 
-def _check_files(identity: Kubeconfig) -> None:
-    """Load what the TLS library will load. Raises KubeconfigError naming file and key."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority, certificate, key = (
-        _opened(identity, "certificate-authority", identity.ca_file),
-        _opened(identity, "client-certificate", identity.client_certificate),
-        _opened(identity, "client-key", identity.client_key),
+def tls_context(identity: Kubeconfig) -> ssl.SSLContext:
+    """Return what verifies the API server and shows who we are; nobody may change it.
+
+    It is made anew when one of the files has changed: reading certificates and keys takes longer
+    than all the rest of a probe. Raises KubeconfigError naming file and key.
+    """
+    return _context(
+        str(identity.path),
+        _stamp(identity, "certificate-authority", identity.ca_file),
+        _stamp(identity, "client-certificate", identity.client_certificate),
+        _stamp(identity, "client-key", identity.client_key),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _context(
+    kubeconfig: str, authority: _Stamp | None, certificate: _Stamp | None, key: _Stamp | None
+) -> ssl.SSLContext:
+    context = create_urllib3_context()
     try:
-        context.load_verify_locations(authority)
-    except (OSError, ValueError):
+        context.load_verify_locations(authority[0] if authority else None)
+    except (OSError, ValueError, TypeError):
         raise KubeconfigError(
-            f"{identity.path}: certificate-authority ({authority}): expected certificates in PEM"
+            f"{kubeconfig}: certificate-authority ({authority and authority[0]}): expected "
+            "certificates in PEM"
         ) from None
     if certificate is None:
-        return
+        return context
     try:
         # With an empty password, or the library asks the terminal for one.
-        context.load_cert_chain(certificate, key, password="")
+        context.load_cert_chain(certificate[0], key[0] if key else None, password="")
     except (OSError, ValueError):
         raise KubeconfigError(
-            f"{identity.path}: client-certificate ({certificate}): expected a certificate in PEM "
+            f"{kubeconfig}: client-certificate ({certificate[0]}): expected a certificate in PEM "
             "and its key"
         ) from None
+    return context
 
 
-def _opened(identity: Kubeconfig, key: str, name: str | None) -> str | None:
-    """Return the file's name; KubeconfigError when it cannot be opened."""
+def _stamp(identity: Kubeconfig, key: str, name: str | None) -> _Stamp | None:
+    """Return what tells a file and its content apart; KubeconfigError when it cannot be opened."""
     if name is None:
         return None
     try:
-        with open(name, "rb"):
-            return name
+        with open(name, "rb") as file:
+            found = os.fstat(file.fileno())
     except OSError as error:
         raise KubeconfigError(f"{identity.path}: {key} ({name}): {error.strerror}") from error
+    times = (found.st_mtime_ns, found.st_ctime_ns)
+    return (name, found.st_dev, found.st_ino, found.st_size, *times)
 
 
 def _from_status(status: int) -> ProbeResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import yaml
 from checkpointer.core.contact import ContactRules, ContactState, ProbeOutcome, ProbeResult
 from checkpointer.node import probe as probe_module
 from checkpointer.node.kubeconfig import Kubeconfig, read_kubeconfig
-from checkpointer.node.probe import Prober, probe_endpoint
+from checkpointer.node.probe import Prober, probe_endpoint, tls_context
 from checkpointer.simulation.api_server import ApiServer
 from checkpointer.simulation.authorizer import User
 from checkpointer.simulation.certificates import Authority
@@ -137,6 +138,15 @@ def test_client_certificate_is_shown(api: ApiServer, identity: Kubeconfig) -> No
         probe_endpoint(url, identity, 1.0)
     subject = dict(pair for group in users[0]["subject"] for pair in group)
     assert subject["commonName"] == "system:node:node-1"
+
+
+def test_nobody_else_is_trusted(api: ApiServer, identity: Kubeconfig) -> None:
+    """A probe adds nothing to what verifies the server: the library would, and knows many."""
+    assert probe_endpoint(api.url, identity, 1.0).outcome is ANSWERED
+    context = tls_context(identity)
+    assert context is tls_context(identity)
+    assert context.cert_store_stats() == {"x509": 1, "crl": 0, "x509_ca": 1}
+    assert context.verify_mode is ssl.CERT_REQUIRED
 
 
 @contextmanager
