@@ -59,6 +59,7 @@ class BenchNode:
         write_kubeconfig(self.kubeconfig, self.api.url, self._authority.certificate, client)
         (self.folder / "boot_id").write_text("boot\n")
         mirrors.register_node(self.cluster, NAME, "127.0.0.1")
+        self.cluster.apply("endpoints", control_plane.endpoints("127.0.0.1"))
         self.cri.open()
         self._kubelet.bind(str(self.kubelet_folder / "pod-resources/kubelet.sock"))
         self._kubelet.listen()
