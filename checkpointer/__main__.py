@@ -38,6 +38,8 @@ COMMANDS = {
 def start() -> NoReturn:
     """Be the process: run the command that it was started with."""
     gc.disable()  # what is imported stays
+    if sys.stdout is None:  # closed by whoever started it
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it stays
     try:
         sys.exit(main())
     finally:

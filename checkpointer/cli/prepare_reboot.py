@@ -108,8 +108,8 @@ def _reasons(
         found += [f"{one.workload} would not come back: {one.reason}" for one in lost]
     if isinstance(snapshots, Unknown) and not arguments.allow_stale:
         found.append(
-            f"no fresh snapshots: {snapshots.reason}. Start the agent, or go by what is stored "
-            "with --allow-stale"
+            f"no fresh snapshots: {snapshots.reason}. Bring the API and the agent back, or go by "
+            "what is stored with --allow-stale"
         )
     if not arguments.allow_stale:
         found += [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +31,8 @@ runs of it, its revision and what it waits for, and every source that could not 
 agent is asked; when none answers at once, disk and runtime are."""
 
 AGENT_SECONDS = 0.15
+PATIENCE_SECONDS = 0.05
+"""After which an agent that has not answered is not counted on alone."""
 ANSWER_SECONDS = 0.28
 """From the start of this process until the runtime has had its time."""
 LEAST_RUNTIME_SECONDS = 0.1
@@ -90,27 +94,41 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
 
 def read_status(config: Config) -> Document:
     """Return the status document, of the agent if it answers at once, else made from disk."""
+    gc.disable()  # it would take a tenth of the time that there is
+    # An agent that hangs costs its time: let what is imported then not cost its own on top.
+    early = threading.Timer(PATIENCE_SECONDS, importlib.import_module, ("checkpointer.offline",))
+    early.daemon = True
+    early.start()
+    try:
+        found = _by_agent(config)
+        early.cancel()
+        return found if isinstance(found, dict) else _by_disk(config, found)
+    finally:
+        gc.enable()
+
+
+def _by_agent(config: Config) -> Document | str:
+    """Return what the agent says, or why it says nothing."""
     from checkpointer.report.agent_socket import AgentUnreachableError, ask_agent
 
     try:
         code, content = ask_agent(config.store_directory, "/statusz", AGENT_SECONDS)
         document = json.loads(content)
-        if code == 200 and isinstance(document, dict):
-            return document
-        reason = f"the agent answered with status {code}"
     except AgentUnreachableError as error:
-        reason = str(error)
+        return str(error)
     except ValueError:
-        reason = "the agent's answer is not a status"
-    gc.disable()  # it would take a tenth of the time that there is
-    try:
-        from checkpointer.offline import offline_status
+        return "the agent's answer is not a status"
+    if code == 200 and isinstance(document, dict):
+        return document
+    return f"the agent answered with status {code}"
 
-        left = ANSWER_SECONDS - _age_of_this_process()
-        seconds = min(max(left, LEAST_RUNTIME_SECONDS), LONGEST_RUNTIME_SECONDS)
-        document = offline_status(config, seconds).as_document()
-    finally:
-        gc.enable()
+
+def _by_disk(config: Config, reason: str) -> Document:
+    from checkpointer.offline import offline_status
+
+    left = ANSWER_SECONDS - _age_of_this_process()
+    seconds = min(max(left, LEAST_RUNTIME_SECONDS), LONGEST_RUNTIME_SECONDS)
+    document = offline_status(config, seconds).as_document()
     document["contact"]["reason"] = reason
     return document
 

@@ -198,7 +198,7 @@ def _call_error(
             f"{failed}: it does not implement CRI runtime.v1.{method.service} there: {details}"
         )
     if code is grpc.StatusCode.UNAVAILABLE and _CONNECT_FAILED in details:
-        reason = details.rpartition(_CONNECT_FAILED)[2]
+        reason = details.rpartition(_CONNECT_FAILED)[2].rpartition(": ")[2]
         return RuntimeCallError(f"the container runtime at {endpoint} is away: {reason}")
     kind = RuntimeNotFoundError if code is grpc.StatusCode.NOT_FOUND else RuntimeCallError
     return kind(f"{failed}: {code.name}: {details}")
