@@ -13,18 +13,23 @@ import pwd
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from checkpointer.cli.command import EXIT_UNDER_WAY, RefusedError, UsageError
 from checkpointer.cli.local_node import LocalNode, NodeError
 from checkpointer.cli.output import say
 from checkpointer.config import parse_duration
-from checkpointer.core.checkpoint import Checkpoint
+from checkpointer.core.checkpoint import Checkpoint, Revision
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.hold import ACTIVE, Hold
 from checkpointer.core.occupancy import occupancy_of
 from checkpointer.core.workload import Workload
 from checkpointer.report.status import timestamp
 from checkpointer.store.lock import InstanceLock
+
+if TYPE_CHECKING:
+    from checkpointer.core.plan import Action
+    from checkpointer.report.happenings import Kind
 
 POLL_SECONDS = 0.2
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -98,6 +103,12 @@ def lift(node: LocalNode, checkpoint: Checkpoint, is_dry_run: bool) -> int:
         say(f"{workload}: would lift its hold")
         return 0
     node.store.write_hold(workload, None)
+    lock = InstanceLock(node.config.lock_file)
+    if hold is not None and not node.is_agent_running() and lock.try_acquire():
+        from checkpointer.report.happenings import Kind
+
+        write_down(node, checkpoint, Kind.LIFTED, f"it was held {hold}")
+        lock.release()
     decides = "the agent decides again" if node.is_agent_running() else "the agent will decide"
     say(f"{workload}: no longer held{f' {hold.wanted}' if hold else ''}; {decides}")
     return 0
@@ -120,7 +131,7 @@ def hold_by_hand(
     is_alone = not node.is_agent_running() and lock.try_acquire()
     try:
         node.store.write_hold(workload, hold)
-        step = Alone(node, workload).step if is_alone else _nothing
+        step = Alone(node, checkpoint, hold).step if is_alone else _nothing
         is_done = _wait(lambda: is_kept(node, workload), step, arguments.timeout)
     finally:
         lock.release()
@@ -149,23 +160,63 @@ def is_kept(node: LocalNode, workload: Workload) -> bool:
     return (is_active and is_up) if found.hold.wanted == ACTIVE else not (is_active or is_up)
 
 
-class Alone:
-    """Does for one workload what the agent would do in each of its cycles."""
+def write_down(
+    node: LocalNode,
+    checkpoint: Checkpoint,
+    kind: Kind,
+    reason: str,
+    revision: int | None = None,
+    issue: int | None = None,
+) -> None:
+    """Write into the journal what is done here in the agent's place, under its lock."""
+    from checkpointer.report.happenings import Happening
+    from checkpointer.report.history import Historian
 
-    def __init__(self, node: LocalNode, workload: Workload) -> None:
+    newest = checkpoint.revisions[:1]
+    happening = Happening(
+        kind,
+        time.time(),
+        reason,
+        checkpoint.workload,
+        pod="".join(r.parent_name for r in newest),
+        pod_uid="".join(r.parent_uid for r in newest),
+        revision=revision,
+        issue=issue,
+    )
+    Historian(node.store.root, node.store.prepare).write([happening], time.monotonic())
+
+
+class Alone:
+    """Does for one workload what the agent would do in each of its cycles, and writes it down."""
+
+    def __init__(self, node: LocalNode, checkpoint: Checkpoint, hold: Hold) -> None:
         from checkpointer.apply import Applier
         from checkpointer.core.plan import Memory
         from checkpointer.node.kubelet import Kubelet
         from checkpointer.observe import Observer, PodReader
+        from checkpointer.report.happenings import Kind
         from checkpointer.settings import selection
 
-        self._node, self._workload = node, workload
+        self._node, self._checkpoint = node, checkpoint
+        self._workload = checkpoint.workload
         kubelet = Kubelet(node.config.kubelet_directory)
         reader = PodReader(selection(node.config.selection), kubelet)
         self._observer = Observer(reader, kubelet, node.folder, node.store)
         self._applier = Applier(node.store, node.folder, node.name)
         self._observer.runtime = self._applier.runtime = node.needed_runtime()
+        self._applier.on_done = self._done
         self._memory = Memory()
+        write_down(node, checkpoint, Kind.HELD, str(hold))
+
+    def _done(self, action: Action, _: Revision | None) -> None:
+        from checkpointer.core.plan import Activate, Release
+        from checkpointer.report.happenings import Kind
+
+        match action:
+            case Activate(_, number, issue, reason):
+                write_down(self._node, self._checkpoint, Kind.ACTIVATED, reason, number, issue)
+            case Release(_, _, reason):
+                write_down(self._node, self._checkpoint, Kind.RELEASED, reason)
 
     def step(self) -> None:
         """Observe, decide, apply. Raises NodeError when it could not be carried out."""

@@ -32,6 +32,8 @@ class Kind(Enum):
     PARENT_REFUSED = "parent-refused"
     REPLACED = "parent-replaced"
     REMOVED = "removed"
+    HELD = "held"
+    LIFTED = "hold-lifted"
     FAILED = "failed"
 
 

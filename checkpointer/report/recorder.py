@@ -14,6 +14,7 @@ from checkpointer.core.checkpoint import Revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known
 from checkpointer.core.hand_over import is_under_way
+from checkpointer.core.hold import Hold, hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import is_current
@@ -50,6 +51,9 @@ class Recorder:
         """By workload: the UID of the parent that is not given way to. None before the first look:
         of what is on disk by then an earlier run has told."""
 
+        self._holds: dict[Workload, Hold] | None = None
+        """Those in force; None before the first look, as above."""
+
     def started(self, now: Moment, version: str) -> None:
         """The agent has begun its work."""
         self._found.append(Happening(Kind.STARTED, now.wall, f"version {version}"))
@@ -70,6 +74,7 @@ class Recorder:
                 Happening(Kind.CONTACT, at, contact.reason, state=contact.state.value)
             )
         self._follow_records(now)
+        self._follow_holds(now)
         self._follow_hand_overs(now)
 
     def done(self, action: Action, stored: Revision | None = None) -> None:
@@ -153,6 +158,22 @@ class Recorder:
                 pod = next((pod for pod in pods if pod.uid == way.refused), None)
                 reason = refusal(checkpoint, self._active(workload))
                 self._add(Kind.PARENT_REFUSED, workload, reason, about=pod)
+
+    def _follow_holds(self, now: Moment) -> None:
+        """Tell of what is held by hand, and of what is not any more."""
+        seen = self._seen
+        if seen is None or not isinstance(seen.checkpoints, Known):
+            return
+        held = {c.workload: hold_of(c, now.wall) for c in seen.checkpoints.value}
+        holds = {workload: hold for workload, hold in held.items() if hold is not None}
+        told = holds if self._holds is None else self._holds
+        self._holds = holds
+        for workload, hold in holds.items():
+            if told.get(workload) != hold:
+                self._add(Kind.HELD, workload, str(hold))
+        for workload, hold in told.items():
+            if workload in held and workload not in holds:
+                self._add(Kind.LIFTED, workload, f"it was held {hold}")
 
     def _follow_hand_overs(self, now: Moment) -> None:
         for workload, released in tuple(self._released.items()):

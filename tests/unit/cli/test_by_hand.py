@@ -52,6 +52,26 @@ def test_release_takes_it_out_and_holds_it(stand: Any) -> None:
     assert "nothing to lift" in stand.run("activate", "gateway", "--lift").out
 
 
+def test_what_is_done_without_an_agent_is_in_the_history(
+    stand: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes in the morning reads who did what; the agent tells it in Events then."""
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    stand.add_revision()
+    stand.run("activate", "gateway", "--reason", "a drill")
+    stand.run("release", "gateway", "--force")
+    stand.run("release", "gateway", "--lift")
+    found = stand.run("history", "-o", "json").json
+    assert [(one["kind"], one["reason"]) for one in found] == [
+        ("held", "active by hand, root: a drill"),
+        ("activated", "by hand, root: a drill"),
+        ("held", "released by hand, root"),
+        ("released", "by hand"),
+        ("hold-lifted", "it was held released by hand, root"),
+    ]
+    assert [one["seq"] for one in found] == [1, 2, 3, 4, 5]
+
+
 def test_activating_beside_its_parent_is_refused(stand: Any) -> None:
     """With the ports that they would fight over, and what to do instead."""
     container = {"name": "main", "image": "gateway:1"}

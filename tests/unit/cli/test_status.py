@@ -59,6 +59,9 @@ def test_a_hold_is_shown_until_it_is_lifted(web: Any) -> None:
     )
     web.run("release", "gateway", "--lift")
     wait_until(lambda: " standby " in web.run("status").out, 10, "the hold to be gone")
+    told = [line for line in web.run("history").out.splitlines() if "by hand" in line]
+    assert [line.split()[1] for line in told] == ["held", "hold-lifted"]
+    assert told[0].endswith("released by hand, root: a drill")
 
 
 def test_history_tells_what_the_agent_has_done(web: Any) -> None:
