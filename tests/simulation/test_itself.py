@@ -184,6 +184,26 @@ def test_uninstalling_waits_for_an_api_that_is_lost_meanwhile(
     wait_until(lambda: is_clean(node), LONG, f"all to be removed\n{agents.output}")
 
 
+def test_uninstalling_goes_on_after_a_power_cut(node: SimulatedNode, agents: AgentPods) -> None:
+    """The node comes back once more without an API; when that is back too, nothing of ours stays.
+
+    The DaemonSet is gone by then, so only the copy is there to do it.
+    """
+    node.write_agent_config(**{**SETTINGS, "timing": {**SETTINGS["timing"], "leave": "5s"}})
+    node.add_daemonset("web", {"containers": [{"name": "web", "image": "web"}]})
+    wait_until(lambda: is_installed(node, agents), LONG, f"the copy\n{agents.output}")
+    wait_until(lambda: stored(node) == {"web", NAME}, LONG, "the checkpoints")
+    uninstall(node)
+    node.power_off()
+    node.cut_network(Mode.REFUSED)
+    node.power_on()
+    wait_until(lambda: node.copies("web"), LONG, f"web's copy\n{agents.output}")
+    assert is_copy(agents.working())
+    node.restore_network()
+    wait_until(lambda: is_clean(node), LONG, f"all to be removed\n{agents.output}")
+    assert node.parents("web")
+
+
 def test_it_survives_being_killed_at_any_time(node: SimulatedNode, agents: AgentPods) -> None:
     """Killed again and again, it still comes to be installed, upgraded and uninstalled."""
 
