@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +140,71 @@ def test_diagram_of_a_checkpoint_has_its_states() -> None:
     drawn, named = _diagram("standby")
     states = {named.get(state, state) for change in drawn for state in change}
     assert states == set(STATES) - {"unknown"}
+
+
+class HostCommand:
+    """The command on the host as the page writes it, with a containerd that has these images."""
+
+    def __init__(self, folder: Path) -> None:
+        self.manifests, self._bin = folder / "manifests", folder / "bin"
+        self.manifests.mkdir()
+        self._bin.mkdir()
+        (block,) = [b for b in re.findall(r"```sh\n(.*?)```", INSTALL, re.DOTALL) if "<<'EOF'" in b]
+        pasted = block.replace("/usr/local/bin", str(self._bin))
+        pasted = pasted.replace("/etc/kubernetes/manifests/", f"{self.manifests}/")
+        subprocess.run(["sh", "-e"], input=pasted.removesuffix("checkpointer status\n"), text=True)
+
+    def image(self, *images: str, **environment: str) -> str:
+        """Return the image that it would run, or what it complains of."""
+        listed = "".join(f"echo {name}\n" for name in images)
+        ctr = self._bin / "ctr"
+        ctr.write_text(
+            f'#!/bin/sh\ncase "$*" in *"images ls -q")\n{listed};; *) echo "$@";; esac\n'
+        )
+        ctr.chmod(0o755)
+        path = f"{self._bin}:{os.environ['PATH']}"
+        done = subprocess.run(
+            [self._bin / "checkpointer", "status", "-o", "json"],
+            env={"PATH": path, **environment},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            return done.stderr.splitlines()[-1]
+        *_, image, _, program, command, option, form = done.stdout.split()
+        assert (program, command, option, form) == ("checkpointer", "status", "-o", "json")
+        return image
+
+    def keep_own_copy(self, image: str) -> None:
+        """Write the manifest of the agent's own copy, as the agent does."""
+        name = f"{self.manifests}/pod-checkpointer-kube-system-daemonset-pod-checkpointer-0f.json"
+        Path(name).write_text(f'{{"spec":{{"containers":[{{"image":"{image}","name":"a"}}]}}}}')
+
+
+OURS = "registry.example/pod-checkpointer:0.1.0"
+
+
+def test_command_on_the_host_runs_the_agent_s_image_only(tmp_path: Path) -> None:
+    """It is root's: whoever may start pods can bring an image of any name onto the node."""
+    command = HostCommand(tmp_path)
+    command.keep_own_copy(OURS)
+    assert command.image("evil.example/pod-checkpointer:9.9.9", OURS, f"{OURS}0") == OURS
+    assert command.image("evil.example/pod-checkpointer:9.9.9").startswith(f"no image '{OURS}'")
+
+
+def test_command_on_the_host_knows_short_names(tmp_path: Path) -> None:
+    """containerd keeps them with the registry that is meant."""
+    command = HostCommand(tmp_path)
+    command.keep_own_copy("mine/pod-checkpointer:1")
+    full = "docker.io/mine/pod-checkpointer:1"
+    assert command.image("evil.example/mine/pod-checkpointer:1", full) == full
+
+
+def test_command_on_the_host_works_before_the_agent_has_a_copy(tmp_path: Path) -> None:
+    """With the image named; without, it says what it looked for."""
+    command = HostCommand(tmp_path)
+    assert command.image(OURS, POD_CHECKPOINTER_IMAGE=OURS) == OURS
+    assert command.image(OURS) == "no image '' of the agent on this node"
 
 
 def test_pages_lead_to_pages() -> None:
