@@ -110,8 +110,10 @@ class Process:
 
 
 def _environment() -> dict[str, str]:
-    found = {k: v for k, v in os.environ.items() if not k.startswith("CHECKPOINTER_")}
-    return found | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    """Return ours without what configures an agent or Python: as in the image, what was compiled in
+    a warm-up run need not be again."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("CHECKPOINTER_", "PYTHON"))}
+    return ours | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def this() -> Contender:
