@@ -142,6 +142,7 @@ def _start(
         excused_attempts=0,
         running_since=None,
         parent_crashes=0,
+        refused="",
     )
     standing = Standing("active", "the kubelet to start it")
     return Step(standing, track, action, situation.rules.watch_seconds, record=record)

@@ -44,6 +44,15 @@ class Pod:
     started_at: float | None = None
     """Since when it is on this node, in seconds of the Unix epoch; None when nobody tells."""
 
+    @property
+    def awaits_controller(self) -> bool:
+        """Whether a controller that works would have deleted it by now, and made the next one.
+
+        A DaemonSet's deletes what has failed (daemon_controller.go:podsShouldBeOnNode); others
+        leave it and make the next one beside it, here or elsewhere.
+        """
+        return self.finished and self.workload.kind == "DaemonSet"
+
     def told_again(self, signature: str, ready_seconds: float) -> Pod:
         """Return it as of now. For each pod in each cycle: four times as fast as `replace`."""
         return Pod(

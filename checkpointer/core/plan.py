@@ -116,6 +116,8 @@ class Track:
     """How many more have died since the agent began to count: at a loss or a hand-over."""
     was_leaving: bool = False
     """Whether the API, when it last told of this node's pods, had no parent here that stays."""
+    refused: str = ""
+    """UID of the first parent that the API showed to be refused beside the active copy."""
     excused_attempts: int | None = None
     """Restarts of the copy that count no more: from before this run of the agent, or outlived."""
     running_since: float | None = None

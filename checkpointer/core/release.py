@@ -10,7 +10,9 @@ Release is for the parent's sake, at the moment that costs least:
                                      such start was lost already, just ahead of it
     a parent that runs, not Ready    when the API has been there for long
     a parent that was refused        when the API has been there for long: the copy has its place;
-                                     not where nobody would make it anew once the copy is gone
+                                     a DaemonSet's when its controller has deleted it, which shows
+                                     that there is one at work to make the next; not where nobody
+                                     would make it anew once the copy is gone
 
 `hand_over` says which parent is not given way to, and what becomes of one that was. A manifest is
 written again, as a new issue or with another revision, only while the API is gone: once it
@@ -95,7 +97,7 @@ def release(
     if isinstance(occupancy, Unknown):
         return Step(Standing("active", f"the runtime: {occupancy.reason}"), track)
     before = track
-    track = with_parent(track, occupancy.value, situation.now)
+    track = _with_refusal(with_parent(track, occupancy.value, situation.now), pods)
     found = _moment(checkpoint, manifest, pods, occupancy.value, before, track, situation)
     if isinstance(found, _Moment):
         return _release(checkpoint, manifest, occupancy.value, found, track, situation)
@@ -138,7 +140,7 @@ def _release(
         moment.reason,
         _to_kill(_revision_of(checkpoint, manifest), moment, occupancy),
     )
-    track = replace(track, down_since=None, parent_crashes=0)
+    track = replace(track, down_since=None, parent_crashes=0, refused="")
     return Step(standing, track, action, record=replace(record, failed=()))
 
 
@@ -183,17 +185,53 @@ def _moment(
         if isinstance(found, _Moment):
             return _in_turn(found, active, situation)
         waits += [found] if found else []
+    refused = _refused(checkpoint, pods, wanted, active, track, situation) if is_reachable else None
+    if isinstance(refused, _Moment):
+        return _in_turn(refused, active, situation)
+    return waits[0] if waits else refused
+
+
+def _refused(
+    checkpoint: Checkpoint,
+    pods: Fact[tuple[Pod, ...]],
+    wanted: list[Pod],
+    active: Revision | None,
+    track: Track,
+    situation: Situation,
+) -> _Moment | _Wait | None:
+    """Return whether a parent that the kubelet refused is made anew once the copy is gone.
+
+    A DaemonSet's controller that is at work deletes it at once. The next one is not bound to this
+    node beside the copy (seen on 1.36: the scheduler knows of the copy's port), or it is and is
+    refused as well. Stage 0 has a deadline instead, which needs the parent that it is for.
+    """
+    if not _is_made_anew(checkpoint, active, situation):
+        return None
+    reason = "its parent was refused beside the copy"
+    is_later = active is not None and active.stage > 0
+    if is_later and isinstance(pods, Known) and not pods.value and track.refused:
+        return _Moment(f"{reason} and taken away")
+    if not wanted or not all(p.finished for p in wanted):
+        return None
+    refused, last = wanted[0], checkpoint.record.hand_over
+    against = hand_over.objection(last, active, refused.uid, refused.template, situation)
+    if against is not None:
+        return _Wait(*against)
+    if is_later and any(p.awaits_controller for p in wanted):
+        if any(p.uid == track.refused for p in wanted):
+            return _Wait("its controller to take away the parent that was refused")
+        return _Moment(f"{reason} and made anew", refused=refused)
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
-    is_refused = bool(wanted) and all(p.finished for p in wanted)
-    if is_reachable and is_settled and is_refused and _is_made_anew(checkpoint, active, situation):
-        refused = wanted[0]
-        last = checkpoint.record.hand_over
-        against = hand_over.objection(last, active, refused.uid, refused.template, situation)
-        if against is not None:
-            return _Wait(*against)
-        moment = _Moment("its parent was refused beside the copy", refused=refused)
-        return _in_turn(moment, active, situation)
-    return waits[0] if waits else None
+    return _Moment(reason, refused=refused) if is_settled else None
+
+
+def _with_refusal(track: Track, pods: Fact[tuple[Pod, ...]]) -> Track:
+    """Remember the first that was refused: that it is gone shows that somebody is at work."""
+    if track.refused or isinstance(pods, Unknown) or not pods.value:
+        return track
+    if not all(p.finished for p in pods.value):
+        return track
+    return replace(track, refused=pods.value[0].uid)
 
 
 def _in_turn(moment: _Moment, active: Revision | None, situation: Situation) -> _Moment | _Wait:

@@ -35,7 +35,7 @@ def with_absence(
         return track
     if situation.contact.state is not ContactState.REACHABLE:
         return track
-    is_here = any(p.is_parent and not p.finished for p in own_pods.value)
+    is_here = any((p.is_parent and not p.finished) or p.awaits_controller for p in own_pods.value)
     if is_here or is_awaited(record):
         return track if track.absent_seconds == 0.0 else replace(track, absent_seconds=0.0)
     if not all_pods.value:

@@ -102,11 +102,8 @@ ROWS = (
         stage=1,
     ),
     Row(
-        "a pod under pressure was evicted by the kubelet, and nobody makes the next one",
+        "a pod under pressure was evicted by the kubelet, and no controller makes the next one",
         (replace(REFUSED, uid="evicted"),),
-        released_after=60.0,
-        removed_after=300.0,
-        reason="its parent was refused beside the copy",
         stage=1,
     ),
     Row("the node was drained: a DaemonSet's pod stays, and is not Ready yet", (pod(ready=False),)),
@@ -143,20 +140,14 @@ ROWS = (
         stage=1,
     ),
     Row(
-        "the kubelet refused the parent: NodePorts, which the copy has",
+        "the kubelet refused the parent: NodePorts, which the copy has; no controller is at work",
         (REFUSED,),
-        released_after=60.0,
-        removed_after=300.0,
-        reason="its parent was refused beside the copy",
         stage=1,
     ),
     Row("the same of the only API server: nobody could make it anew", (REFUSED,)),
     Row(
         "the kubelet refused the parent: OutOfcpu, for the copy's requests",
         (REFUSED,),
-        released_after=60.0,
-        removed_after=300.0,
-        reason="its parent was refused beside the copy",
         stage=1,
     ),
     Row(
@@ -207,6 +198,26 @@ def test_a_parents_fate_decides_its_copys(row: Row) -> None:
     assert when.get(Release) == row.released_after
     assert when.get(Remove) == row.removed_after
     assert reason == row.reason
+
+
+def test_a_refused_parent_is_given_way_when_its_controller_has_deleted_it() -> None:
+    """A DaemonSet's deletes at once what has failed: until then nobody would make the next one."""
+    node = node_of(Row("refused", (REFUSED,), stage=1))
+    for later in range(0, 1200, 10):
+        plan = node.decide(NOW + later)
+        assert plan.actions == ()
+        node = node.then(plan)
+    waits_for = "its controller to take away the parent that was refused"
+    assert plan.standings[API].waits_for == waits_for
+    reason = "its parent was refused beside the copy"
+    for pods, seen in (
+        ((OTHER_POD,), "taken away"),
+        ((replace(REFUSED, uid="next-uid"), OTHER_POD), "made anew"),
+    ):
+        (action,) = node.but(pods=Known(pods)).decide(NOW + 1200).actions
+        assert isinstance(action, Release)
+        assert action.reason == f"{reason} and {seen}"
+    assert node.but(pods=Known((NEW, OTHER_POD))).decide(NOW + 1200).actions == ()
 
 
 def test_an_empty_list_is_no_reason_for_anything() -> None:

@@ -337,11 +337,12 @@ def test_a_refused_parent_waits_for_the_next_try_like_any_other() -> None:
     record = with_failures(1).value[0].record
     later = Known((checkpoint(API, revision(stage=1), record=record),))
     node = BACK.but(pods=Known((refused, OTHER_POD)), checkpoints=later)
+    node = node.with_track(refused="the one before")
     assert states(node.decide(NOW + 119)) == [
         Standing("active", "the next try to hand over, 1 s more")
     ]
     assert [action.reason for action in node.decide(NOW + 120).actions] == [
-        "its parent was refused beside the copy"
+        "its parent was refused beside the copy and made anew"
     ]
 
 
@@ -467,8 +468,21 @@ def test_the_only_api_server_stays_although_its_parent_was_refused(masters: Fact
     """Nobody could make the parent anew without it: it would go and come back without end."""
     node = BACK.but(pods=Known((REFUSED, OTHER_POD)), masters=masters)
     assert node.decide(NOW + 9999).actions == ()
-    later = node.but(checkpoints=Known((checkpoint(API, revision(stage=1)),)))
-    assert [type(action) for action in later.decide(NOW + 60).actions] == [Release]
+
+
+def test_a_refused_parent_of_a_deployment_gets_its_turn() -> None:
+    """Its controller leaves what has failed and makes the next one beside it: nobody deletes it."""
+    tunnel = Workload("kube-system", "Deployment", "tunnel")
+    mine = checkpoint(tunnel, revision(stage=1), record=Record(parents=("parent-uid",)))
+    node = BACK.but(
+        pods=Known((replace(REFUSED, workload=tunnel), OTHER_POD)),
+        manifests=Known((manifest(tunnel),)),
+        checkpoints=Known((mine,)),
+    )
+    assert node.decide(NOW + 59.9).actions == ()
+    (action,) = node.decide(NOW + 60).actions
+    assert isinstance(action, Release)
+    assert action.reason == "its parent was refused beside the copy"
 
 
 def test_a_refused_pod_without_a_controller_keeps_its_copy() -> None:

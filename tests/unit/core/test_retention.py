@@ -111,13 +111,18 @@ def test_absence_counts_only_while_the_api_says_so(changes: dict[str, object]) -
         (pod(), 0.0),
         (pod(ready=False), 0.0),
         (pod(terminating=True), 0.0),
-        (pod(finished=True), 130.0),
+        (pod(finished=True), 0.0),
+        (pod(Workload("kube-system", "Deployment", "else"), "else", finished=True), 130.0),
         (pod(is_parent=False), 130.0),
         (pod(Workload("kube-system", "DaemonSet", "else"), "else"), 130.0),
     ],
 )
 def test_a_parent_resets_it(seen: Pod, expected: float) -> None:
-    """Ready or not, a parent is wanted; a finished or unselected pod is none."""
+    """Ready or not, a parent is wanted; a finished or unselected pod is none.
+
+    But one of a DaemonSet that is finished and still there: no controller is at work that would
+    have deleted it and made the next one.
+    """
     node = FORGOTTEN.but(pods=Known((OTHER_POD, seen))).with_track(absent_seconds=100.0)
     node = replace(node, memory=replace(node.memory, last_cycle=NOW - 30))
     node, _ = run(node, NOW)
