@@ -20,6 +20,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,20 @@ import pytest
 from tests.e2e.cluster import binaries
 from tests.e2e.cluster.binaries import Binaries, MissingError
 from tests.e2e.cluster.control_plane import Options
+from tests.e2e.cluster.edge_node import EdgeNode
 from tests.e2e.cluster.node import Node
-from tests.e2e.summary import Record, Summary
+from tests.e2e.summary import FALSE_ACTIVATIONS, Record, Summary
 
 BIN_DIR = "KUBE_BIN_DIR"
 SUMMARY = pytest.StashKey[Summary]()
 WORK = pytest.StashKey[Path]()
+NODES = pytest.StashKey[list[Node]]()
 SNAPSHOT_SECONDS = 60.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SUMMARY] = Summary()
+    config.stash[NODES] = []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -79,16 +83,51 @@ def patience() -> float:
     return float(os.environ.get("E2E_PATIENCE", "1"))
 
 
-def new_node(work: Path, programs: Binaries, options: Options | None = None) -> Node:
-    """Return a node that is not built yet, with a folder of its own."""
-    return Node(Path(tempfile.mkdtemp("", "node-", work)), programs, options)
+@pytest.fixture(autouse=True)
+def no_false_activation(request: pytest.FixtureRequest, record: Record) -> Iterator[None]:
+    """In no scenario is a copy activated beside what it stands for, whatever else it looks at."""
+    nodes = request.config.stash[NODES]
+    before = {id(n): (n.activations.count, len(n.activations.false)) for n in nodes}
+    yield
+    count, false = 0, []
+    for node in nodes:
+        counted, known = before.get(id(node), (0, 0))
+        count += node.activations.count - counted
+        false += node.activations.false[known:]
+    if nodes:
+        record.count("activations", count)
+        record.count(FALSE_ACTIVATIONS, len(false))
+        record.in_all(FALSE_ACTIVATIONS, len(false))
+    assert false == []
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes nodes that are not built yet, each with a folder of its own, and keeps them in mind."""
+
+    work: Path
+    binaries: Binaries
+    made: list[Node]
+
+    def node(self, options: Options | None = None) -> Node:
+        node = Node(self._folder(), self.binaries, options)
+        self.made.append(node)
+        return node
+
+    def edge_node(self) -> EdgeNode:
+        node = EdgeNode(self._folder(), self.binaries)
+        self.made.append(node)
+        return node
+
+    def _folder(self) -> Path:
+        return Path(tempfile.mkdtemp("", "node-", self.work))
 
 
 class Cluster:
     """The node that scenarios share; a new one is built when a scenario left it broken."""
 
-    def __init__(self, work: Path, programs: Binaries) -> None:
-        self._work, self._programs = work, programs
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
         self._node: Node | None = None
         self.build_seconds = 0.0
 
@@ -97,7 +136,7 @@ class Cluster:
         if self._node is not None and not self._is_sound(self._node):
             self.remove()
         if self._node is None:
-            self._node = new_node(self._work, self._programs)
+            self._node = self._maker.node()
             begun = time.monotonic()
             self._node.build()
             self.build_seconds = time.monotonic() - begun
@@ -135,9 +174,15 @@ def work(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def cluster(kube_binaries: Binaries, work: Path) -> Iterator[Cluster]:
+def maker(request: pytest.FixtureRequest, work: Path, kube_binaries: Binaries) -> Maker:
+    """For scenarios that want a node of their own."""
+    return Maker(work, kube_binaries, request.config.stash[NODES])
+
+
+@pytest.fixture(scope="session")
+def cluster(maker: Maker) -> Iterator[Cluster]:
     """A node with a self-hosted control plane, removed whatever happens, SIGTERM included."""
-    cluster = Cluster(work, kube_binaries)
+    cluster = Cluster(maker)
 
     def end(*_: object) -> None:
         raise KeyboardInterrupt
@@ -156,3 +201,14 @@ def node(cluster: Cluster) -> Node:
     node = cluster.node()
     node.wait_for_checkpoints(SNAPSHOT_SECONDS)
     return node
+
+
+@pytest.fixture
+def edge_node(maker: Maker) -> Iterator[EdgeNode]:
+    """A node of its own whose control plane is elsewhere; its agent is the test's business."""
+    node = maker.edge_node()
+    try:
+        node.build()
+        yield node
+    finally:
+        node.remove()

@@ -14,7 +14,7 @@ from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.timeline import Timeline
 from tests.e2e.cluster.waiting import hold
 from tests.e2e.conftest import Cluster
-from tests.e2e.summary import Record
+from tests.e2e.summary import ACTIVATION, GAP, SERVING, Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -73,6 +73,7 @@ def test_power_cycle(node: Node, record: Record, patience: float, records: str) 
     record.seconds("first read answered", reads.first_answer(start))
     record.seconds("reads not answered in all", reads.seconds_dark(start))
     tell(record, start, service, folder)
+    tell_in_all(record, start, service, folder)
     check(start, service, folder, patience)
     activated, answered = folder.first(API_SERVER, appeared=True), reads.first_answer(start)
     assert activated is not None
@@ -87,6 +88,7 @@ def test_power_cycles_in_a_row(node: Node, record: Record, patience: float) -> N
         with node.watch_service() as service, node.watch_manifests() as folder:
             start = cycle(node)
         runs.append((start, service, folder))
+        tell_in_all(record, start, service, folder)
     serving = [service.first_answer(start) for start, service, _ in runs]
     dark = [service.seconds_dark(start) for start, service, _ in runs]
     record.count("cycles", len(runs))
@@ -118,6 +120,14 @@ def check(start: float, service: Timeline, folder: FolderWatch, patience: float)
     assert serving is not None
     assert serving <= WORST_SECONDS * patience
     assert folder.present == []
+
+
+def tell_in_all(record: Record, start: float, service: Timeline, folder: FolderWatch) -> None:
+    """Count one power cycle among those of the whole run."""
+    activated = folder.first(API_SERVER, appeared=True)
+    record.in_all(ACTIVATION, activated and activated - start)
+    record.in_all(SERVING, service.first_answer(start))
+    record.in_all(GAP, service.seconds_not_serving(start))
 
 
 def tell(record: Record, start: float, service: Timeline, folder: FolderWatch) -> None:

@@ -142,6 +142,7 @@ def stand_in_volume(volume: dict[str, Any], name: str) -> dict[str, Any]:
 def prepared(node: Node, copies: list[Copy]) -> Iterator[None]:
     """Have images, folders, namespaces and priority classes there; leave no trace of them."""
     node.stop_agent()  # files with its mark are its own business
+    node.activations.is_judging = False
     waits = images.pause_program()
     ends = waits.replace(images._CODE[platform.machine()][1], _EXIT[platform.machine()])
     load(node, WAITS, "waits", waits)
@@ -158,6 +159,7 @@ def prepared(node: Node, copies: list[Copy]) -> Iterator[None]:
             wait_for(f"{copy.name} to end", lambda copy=copy: not mirror(node, copy), GONE_SECONDS)
         for path in made:
             node.api.delete(path)
+        node.activations.is_judging = True
         node.start_agent()
 
 

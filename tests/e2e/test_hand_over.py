@@ -13,30 +13,30 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.cluster.binaries import Binaries
 from tests.e2e.cluster.control_plane import API_SERVER, NAMESPACE, READ, Options
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import hold, wait_for
-from tests.e2e.conftest import new_node
-from tests.e2e.summary import Record
+from tests.e2e.conftest import Maker
+from tests.e2e.summary import GAP, SERVING, Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 GOOD_SECONDS = 70.0
 """After this time a revision is known good."""
 BROKEN_SECONDS = 90.0
+REPLACED_SECONDS = 100.0
+"""The fourth start is lost by then, and the next is more than half a minute away."""
 LONGEST_START_SECONDS = 480.0
 """The kubelet's longest backoff, and half of it that its jitter may add, and the start."""
 
 
 @pytest.fixture
-def sharing_node(kube_binaries: Binaries, work: Path) -> Iterator[Node]:
+def sharing_node(maker: Maker) -> Iterator[Node]:
     """A node whose API servers may listen beside each other."""
-    node = new_node(work, kube_binaries, Options(share_port=True))
+    node = maker.node(Options(share_port=True))
     try:
         node.build()
         node.start_agent()
@@ -67,6 +67,7 @@ def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> 
             hold(5, node.check_processes)
         serving.append(service.first_answer(start) or float("inf"))
         gaps.append(reads.seconds_not_serving(start))
+        record.in_all(GAP, gaps[-1])
         failures += Counter({f"/readyz said {k}": n for k, n in service.failures(start).items()})
         failures += Counter({f"a read said {k}": n for k, n in reads.failures(start).items()})
         assert folder.present == []
@@ -77,6 +78,37 @@ def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> 
     record.seconds("serving, worst", max(serving))
     record.seconds("not serving after the first answer, worst", max(gaps))
     assert max(gaps) == 0.0
+
+
+@pytest.fixture
+def declaring_node(maker: Maker) -> Iterator[Node]:
+    """A node whose API server declares its port, on the host's network."""
+    node = maker.node(Options(declared_ports=True))
+    try:
+        node.build()
+        node.start_agent()
+        node.wait_for_checkpoints(60)
+        yield node
+    finally:
+        node.remove()
+
+
+def test_power_cycle_with_a_declared_port(declaring_node: Node, record: Record) -> None:
+    """A copy does not declare it: beside one that does, the kubelet would refuse the parent."""
+    node = declaring_node
+    uid = node.parents()[API_SERVER]["metadata"]["uid"]
+    with node.watch_service() as service, node.watch_manifests() as folder:
+        node.power_cut()
+        began = time.time()
+        start = node.power_on()
+        node.wait_until_returned(since=began)
+        hold(5, node.check_processes)
+    record.seconds(SERVING, service.first_answer(start))
+    record.in_all(SERVING, service.first_answer(start))
+    record.seconds("not serving after the first answer", service.seconds_not_serving(start))
+    record.in_all(GAP, service.seconds_not_serving(start))
+    assert node.parents()[API_SERVER]["metadata"]["uid"] == uid
+    assert folder.present == []
 
 
 def test_a_parent_deep_in_backoff(node: Node, record: Record, patience: float) -> None:
@@ -98,12 +130,47 @@ def test_a_parent_deep_in_backoff(node: Node, record: Record, patience: float) -
             node.wait_until_returned(since=began, seconds=LONGEST_START_SECONDS)
             waits.append(time.monotonic() - started)
         gaps.append(service.seconds_not_serving())
+        record.in_all(GAP, gaps[-1])
     record.count("times", len(gaps))
     record.seconds("deep in backoff for", deep)
     record.seconds("gap, median", statistics.median(gaps))
     record.seconds("gap, worst", max(gaps))
     record.seconds("agent start to the end of it, worst", max(waits))
     assert max(gaps) <= 25 * patience
+
+
+def test_a_parent_deep_in_backoff_is_replaced(node: Node, record: Record, patience: float) -> None:
+    """The agent deletes it, its DaemonSet makes a new one, and the copy serves meanwhile."""
+    node.power_cut()
+    began = time.time()
+    node.power_on()
+    wait_for("the copy", lambda: any(node.manifests.glob("pod-checkpointer-*")), 30, 0.02)
+    node.stop_agent()
+    wait_for("the copy to serve", node.api.is_ready, 60)
+    hold(REPLACED_SECONDS)
+    old = node.parents()[API_SERVER]["metadata"]
+    node.agent_settings = {"handOver": {"replaceParent": True}}
+    try:
+        with node.watch_service() as service, node.watch_manifests() as folder:
+            node.start_agent()
+            assert node.agent is not None
+            started = node.agent.started
+            node.wait_until_returned(since=began, seconds=LONGEST_START_SECONDS)
+            waited = time.monotonic() - started
+    finally:
+        node.stop_agent()
+        node.agent_settings = {}
+        node.start_agent()
+    record.seconds("deep in backoff for", REPLACED_SECONDS)
+    record.seconds("agent start to the copy released", folder.released[-1].moment - started)
+    record.seconds("agent start to the end of it", waited)
+    record.seconds("gap", service.seconds_not_serving())
+    record.in_all(GAP, service.seconds_not_serving())
+    events = node.api.items(f"/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events")
+    told = [e for e in events if e["reason"] == "CheckpointedPodReplaced"]
+    assert [e["regarding"].get("uid") for e in told] == [old["uid"]]
+    assert node.parents()[API_SERVER]["metadata"]["uid"] != old["uid"]
+    assert service.seconds_not_serving() <= 25 * patience
 
 
 def test_a_rollout_to_a_broken_flag(node: Node, record: Record, patience: float) -> None:

@@ -52,6 +52,9 @@ class Api:
         """Merge the body into the object (JSON merge patch)."""
         return self._json("PATCH", path, body)
 
+    def update(self, path: str, body: Object) -> Object:
+        return self._json("PUT", path, body)
+
     def delete(self, path: str, body: Object | None = None) -> Object:
         return self._json("DELETE", path, body)
 

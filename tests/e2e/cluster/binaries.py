@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
-TOOLS = ("containerd", "ctr", "runc", "ip", "mount", "nft", "nsenter", "setpriv", "unshare")
+TOOLS = (
+    *("containerd", "ctr", "runc", "busybox"),
+    *("ip", "iptables", "mount", "nft", "nsenter", "setpriv", "unshare"),
+)
 CNI_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin")
-CNI_PLUGINS = ("bridge", "host-local", "loopback")
+CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 _CAP_SYS_RESOURCE = 24
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from tests.e2e.cluster.api import Api, ApiError, Object
 from tests.e2e.cluster.binaries import Binaries
 from tests.e2e.cluster.certificates import Authority, service_account_keys
-from tests.e2e.cluster.machine import ADDRESS, Machine
+from tests.e2e.cluster.machine import ADDRESS, OTHER_ADDRESS, Machine
 from tests.e2e.cluster.processes import Process
 from tests.e2e.cluster.waiting import wait_for
 
@@ -42,6 +42,8 @@ class Options:
     """Whether API servers may listen beside each other (--permit-port-sharing)."""
     declared_ports: bool = False
     """Whether the API server's pod declares its host port."""
+    node: str = ""
+    """The one node that they are for, where the cluster has others."""
     flags: dict[str, list[str]] = field(default_factory=dict)
     """More flags, by workload."""
 
@@ -53,7 +55,8 @@ def image(workload: str, binaries: Binaries) -> str:
 def material(authority: Authority) -> dict[str, str]:
     """Return the files that the control plane's programs are given, by name."""
     names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
-    serving = authority.server("kube-apiserver", [*names, "127.0.0.1", "10.96.0.1", ADDRESS])
+    addresses = ["127.0.0.1", "10.96.0.1", ADDRESS, OTHER_ADDRESS]
+    serving = authority.server("kube-apiserver", [*names, *addresses])
     kubelet_client = authority.client("kube-apiserver-kubelet-client", "system:masters")
     tokens = service_account_keys()
     return {
@@ -75,7 +78,7 @@ class ProcessControlPlane:
         self._machine = machine
         self._binaries = binaries
         self._folder = machine.disk / "etc/kubernetes/first"
-        self._folder.mkdir()
+        self._folder.mkdir(exist_ok=True)
         for name, content in material(authority).items():
             (self._folder / name).write_text(content)
         for name in (CONTROLLER_MANAGER, SCHEDULER):
@@ -88,12 +91,14 @@ class ProcessControlPlane:
 
     def start(self, api: Api) -> None:
         """Start all three; return when the API is ready."""
+        self.start_api_server(api)
+        self.start_controllers()
+
+    def start_controllers(self) -> None:
+        """Start controller manager and scheduler."""
         folder = Path("/etc/kubernetes/first")
-        self._start(API_SERVER, api_server_flags(folder, FIRST_PORT))
-        wait_for("the first API server", lambda: self._required(api.is_ready()), 60, 0.02)
-        self.api_start_seconds = time.monotonic() - self._processes[0].started
         short_lease = [
-            *("--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s"),
+            *("--leader-elect-lease-duration=8s", "--leader-elect-renew-deadline=6s"),
             "--leader-elect-retry-period=1s",
         ]
         for name, flags in (
@@ -101,6 +106,17 @@ class ProcessControlPlane:
             (SCHEDULER, [*scheduler_flags(), "--secure-port=20259"]),
         ):
             self._start(name, [f"--kubeconfig={folder}/{name}.conf", *flags, *short_lease])
+
+    def start_api_server(self, api: Api) -> None:
+        """Start that one alone, and return when it is ready."""
+        self._start(API_SERVER, api_server_flags(Path("/etc/kubernetes/first"), FIRST_PORT))
+
+        def is_ready() -> bool:
+            self.require()
+            return api.is_ready()
+
+        wait_for("the first API server", is_ready, 60, 0.02)
+        self.api_start_seconds = time.monotonic() - self._processes[0].started
 
     def stop(self) -> None:
         """Stop them, the API server last, and remove what they were given."""
@@ -113,10 +129,14 @@ class ProcessControlPlane:
         process = self._machine.start(f"first-{name}", self._binaries[name], *flags)
         self._processes.append(process)
 
-    def _required(self, value: bool) -> bool:
+    def require(self) -> None:
+        """Raise AssertionError if one of them ended by itself."""
         for process in self._processes:
             process.require()
-        return value
+
+    def forget(self) -> None:
+        """Take note that they ended with their machine."""
+        self._processes = []
 
 
 def api_server_flags(folder: Path, port: int) -> list[str]:
@@ -252,6 +272,8 @@ def _pod_template(workload: str, command: list[str], image: str, options: Option
         "tolerations": [{"operator": "Exists"}],
         "containers": [container],
     }
+    if options.node:
+        spec["nodeSelector"] = {"kubernetes.io/hostname": options.node}
     if workload != SCHEDULER:
         container["volumeMounts"] = [{"name": "material", "mountPath": _MATERIAL, "readOnly": True}]
         spec["volumes"] = [{"name": "material", "secret": {"secretName": "control-plane"}}]

@@ -8,7 +8,7 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,8 +36,8 @@ class FolderWatch:
     The agent's temporary files begin with a dot and are none: the kubelet ignores them as well.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, on_appeared: Callable[[Path], None] = lambda _: None) -> None:
+        self._folder, self._on_appeared = folder, on_appeared
         self._happenings: list[Happening] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._read, name="folder-watch")
@@ -90,6 +90,8 @@ class FolderWatch:
             for mask, name in _events(os.read(self._file, 65536)):
                 if name.startswith(MANIFEST_PREFIX):
                     self._happenings.append(Happening(moment, name, bool(mask & _APPEARED)))
+                    if mask & _APPEARED:
+                        self._on_appeared(self._folder / name)
 
 
 def _events(content: bytes) -> Iterator[tuple[int, str]]:

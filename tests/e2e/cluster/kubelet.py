@@ -22,10 +22,14 @@ _SINCE: dict[str, tuple[int, int]] = {
 }
 
 
-def start_kubelet(machine: Machine, binaries: Binaries) -> Process:
-    """Start the kubelet and return at once; its process tells when it was started."""
+def start_kubelet(machine: Machine, binaries: Binaries, settings: dict[str, Any]) -> Process:
+    """Start the kubelet and return at once; its process tells when it was started.
+
+    `settings` go over those that every kubelet here gets.
+    """
     folder = machine.disk / "etc/kubernetes"
-    (folder / "kubelet.yaml").write_text(json.dumps(_settings(machine.cgroup, binaries.version)))
+    configuration = _settings(machine.cgroup, binaries.version) | settings
+    (folder / "kubelet.yaml").write_text(json.dumps(configuration))
     flags = [
         "--config=/etc/kubernetes/kubelet.yaml",
         f"--kubeconfig={KUBECONFIG}",

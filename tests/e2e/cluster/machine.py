@@ -24,6 +24,9 @@ from tests.e2e.cluster.processes import Process
 ADDRESS = "10.99.0.1"
 """The machine's own address; the API is used through it by kubelet and agent."""
 
+OTHER_ADDRESS = "10.99.0.2"
+"""One that stands for another machine, where a test needs one."""
+
 _ENVIRONMENT = {
     "HOME": "/root",
     "LANG": "C.UTF-8",
@@ -50,6 +53,11 @@ class Machine:
     @property
     def is_on(self) -> bool:
         return self._outside is not None
+
+    @property
+    def root(self) -> Path:
+        """The machine's root folder as its processes see it, while it is on."""
+        return Path(f"/proc/{self._init_pid}/root")
 
     @property
     def network(self) -> Network:

@@ -53,6 +53,18 @@ class Network:
     def mend(self) -> None:
         self._run("nft", "delete", "table", "inet", "cut")
 
+    def pretend(self, address: str, port: int, real: tuple[str, int]) -> None:
+        """Have what is sent to an address that no machine has go to one of this machine."""
+        self._run("ip", "address", "add", f"{address}/32", "dev", "lo")
+        rules = f"""
+            table ip pretend {{
+                chain out {{
+                    type nat hook output priority -100
+                    ip daddr {address} tcp dport {port} dnat to {real[0]}:{real[1]}
+                }}
+            }}"""
+        self._run("nft", "-f", "-", text=rules)
+
     @contextlib.contextmanager
     def _entered(self) -> Iterator[None]:
         with open("/proc/thread-self/ns/net") as home, open(f"/proc/{self._pid}/ns/net") as away:

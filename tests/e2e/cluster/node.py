@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.cluster import control_plane
+from tests.e2e.cluster.activations import Activations
 from tests.e2e.cluster.agent import MANIFEST_PREFIX, STORE, start_agent
 from tests.e2e.cluster.api import Api, ApiError, Object
 from tests.e2e.cluster.binaries import Binaries
@@ -38,6 +39,9 @@ RETURN_SECONDS = 240.0
 class Node:
     """The one node of a cluster: etcd, containerd, kubelet and agent; the rest is pods."""
 
+    port = PORT
+    """Where the API server is that the node uses."""
+
     def __init__(self, work: Path, binaries: Binaries, options: Options | None = None) -> None:
         self.binaries = binaries
         self.options = options or Options()
@@ -46,10 +50,13 @@ class Node:
         self.containerd = Containerd(self.machine, binaries)
         self._admin = self.authority.client("admin", "system:masters")
         self._kubelet_client = self.authority.client(f"system:node:{NODE}", "system:nodes")
-        self.api = self._api(PORT)
+        self.api = self.api_at(self.port)
+        self.runtime: Process | None = None
         self.kubelet: Process | None = None
         self.agent: Process | None = None
+        self.kubelet_settings: dict[str, Any] = {}
         self.agent_settings: dict[str, Any] = {}
+        self.activations = Activations(self.machine, self.manifests)
         self.api_start_seconds = 0.0
         """How long a plain API server process took to be ready when the cluster was built."""
 
@@ -63,29 +70,34 @@ class Node:
 
     def build(self) -> None:
         """Bring up the cluster and move its control plane into pods of its own; no agent yet."""
-        self._boot()
-        self.containerd.load_pause()
+        self.first_boot()
         for workload in WORKLOADS:
             reference = control_plane.image(workload, self.binaries)
             self.containerd.load_image(reference, self.binaries[workload])
-        (self.machine.disk / "etc/kubernetes/ca.crt").write_text(self.authority.pair.certificate)
         first = ProcessControlPlane(self.machine, self.binaries, self.authority)
-        first_api = self._api(FIRST_PORT)
+        first_api = self.api_at(FIRST_PORT)
         first.start(first_api)
         self.api_start_seconds = first.api_start_seconds
-        self._point_kubelet_to(FIRST_PORT)
+        self.point_kubelet_to(FIRST_PORT)
         self.start_kubelet()
         control_plane.create_pods(first_api, self.authority, self.binaries, self.options)
         self.wait_until_ready(api=first_api)
         self.stop_kubelet()
-        self._point_kubelet_to(PORT)
+        self.point_kubelet_to(PORT)
         first.stop()
         self.start_kubelet()
         self.wait_for_kubelet()
         self.wait_until_ready()
 
+    def first_boot(self) -> None:
+        """Switch on a machine that has nothing yet; from here on each activation is judged."""
+        self.activations.__enter__()
+        self.boot()
+        self.containerd.load_pause()
+        (self.machine.disk / "etc/kubernetes/ca.crt").write_text(self.authority.pair.certificate)
+
     def start_kubelet(self) -> None:
-        self.kubelet = start_kubelet(self.machine, self.binaries)
+        self.kubelet = start_kubelet(self.machine, self.binaries, self.kubelet_settings)
 
     def stop_kubelet(self) -> None:
         """Kill the kubelet; containers go on without it."""
@@ -96,6 +108,15 @@ class Node:
     def restart_kubelet(self) -> None:
         self.stop_kubelet()
         self.start_kubelet()
+
+    def kill_runtime(self) -> None:
+        """Kill the container runtime; its containers go on without it."""
+        assert self.runtime is not None
+        self.runtime.kill()
+        self.runtime = None
+
+    def start_runtime(self) -> None:
+        self.runtime = self.containerd.start()
 
     def start_agent(self) -> None:
         self.agent = start_agent(self.machine, self.agent_settings)
@@ -111,21 +132,27 @@ class Node:
         An API server tells its own address only some seconds after its start.
         """
         masters = self.store / ".state" / "masters.json"
-        self._wait("the checkpoints", lambda: self.checkpoints() == set(WORKLOADS), seconds)
-        self._wait("the masters to be known", masters.exists, seconds)
+        self.wait("the checkpoints", lambda: self.checkpoints() == set(WORKLOADS), seconds)
+        self.wait("the masters to be known", masters.exists, seconds)
 
     def power_cut(self) -> None:
         """Take the power away: every process and all memory is gone, the disk stays."""
         self.machine.switch_off()
-        self.kubelet = self.agent = None
+        self.runtime = self.kubelet = self.agent = None
 
-    def power_on(self, with_agent: bool = True, forget_containers: bool = False) -> float:
+    def power_on(
+        self,
+        with_agent: bool = True,
+        forget_containers: bool = False,
+        before: Callable[[], None] = lambda: None,
+    ) -> float:
         """Boot; return the moment of the kubelet's start, which is also the agent's.
 
         As after a true power cut the runtime still has the records of dead containers, unless
-        they are to be forgotten.
+        they are to be forgotten. `before` is called before the kubelet is started.
         """
-        self._boot(forget_containers)
+        self.boot(forget_containers)
+        before()
         self.start_kubelet()
         if with_agent:
             self.start_agent()
@@ -147,7 +174,7 @@ class Node:
         A black hole, or with `refuse` a reset for every packet. Kubelet and agent use the node's
         address, the control plane's pods the loopback.
         """
-        self.machine.network.cut(ADDRESS, PORT, refuse)
+        self.machine.network.cut(ADDRESS, self.port, refuse)
 
     def mend_network(self) -> None:
         self.machine.network.mend()
@@ -163,7 +190,7 @@ class Node:
                 file.seek(told)
                 return words.encode() in file.read()
 
-        self._wait(f"the agent to say {words!r}", said, seconds)
+        self.wait(f"the agent to say {words!r}", said, seconds, interval=0.02)
 
     def watch_manifests(self) -> FolderWatch:
         return FolderWatch(self.manifests)
@@ -186,7 +213,7 @@ class Node:
 
     def wait_until_ready(self, seconds: float = READY_SECONDS, api: Api | None = None) -> None:
         """Wait until the three parents are Ready."""
-        self._wait("the control plane's pods", lambda: self.is_ready(api), seconds, api)
+        self.wait("the control plane's pods", lambda: self.is_ready(api), seconds, api)
 
     def is_ready(
         self,
@@ -201,7 +228,7 @@ class Node:
         """
         parents = self.parents(api)
         return set(parents) == set(WORKLOADS) and all(
-            _is_pod_ready(pod) and (name not in restarted or _started(pod) >= int(since))
+            is_pod_ready(pod) and (name not in restarted or started(pod) >= int(since))
             for name, pod in parents.items()
         )
 
@@ -221,12 +248,12 @@ class Node:
                 and all(len(self.containerd.running(name)) == 1 for name in WORKLOADS)
             )
 
-        self._wait("the parents to return and the copies to go", is_back, seconds)
+        self.wait("the parents to return and the copies to go", is_back, seconds)
 
     def wait_for_kubelet(self, seconds: float = RETURN_SECONDS) -> None:
         """Wait until the kubelet is seen to have reached the API, from now on."""
         now = time.time()
-        self._wait("the kubelet to reach the API", lambda: self._lease_renewed() > now, seconds)
+        self.wait("the kubelet to reach the API", lambda: self._lease_renewed() > now, seconds)
 
     def checkpoints(self) -> set[str]:
         """Return the control plane's workloads that have a checkpoint in the store."""
@@ -234,8 +261,8 @@ class Node:
         return {w for w in WORKLOADS if any(w in name for name in stored)}
 
     def check_processes(self) -> None:
-        """Raise AssertionError if the kubelet or the agent ended by itself."""
-        for process in (self.kubelet, self.agent):
+        """Raise AssertionError if the runtime, the kubelet or the agent ended by itself."""
+        for process in (self.runtime, self.kubelet, self.agent):
             if process is not None:
                 process.require()
 
@@ -251,25 +278,33 @@ class Node:
     def remove(self) -> None:
         """Switch off and remove everything but the logs (of containers, too)."""
         self.power_cut()
+        self.activations.__exit__(None, None, None)
         pods = self.machine.disk / "var/log/pods"
         if pods.is_dir():
             shutil.copytree(pods, self.machine.logs / "pods", symlinks=True, dirs_exist_ok=True)
         self.machine.remove()
 
-    def _boot(self, forget_containers: bool = False) -> None:
+    def boot(self, forget_containers: bool = False) -> None:
+        """Switch the machine on, with what is there before the kubelet."""
         self.machine.switch_on()
         start_etcd(self.machine, self.binaries)
-        containerd = self.containerd.start()
+        self.start_runtime()
         if forget_containers:
             self.containerd.forget_containers()
-            containerd.stop()
-            self.containerd.start()
+            self.kill_runtime()
+            self.start_runtime()
 
-    def _wait(
-        self, what: str, condition: Callable[[], bool], seconds: float, api: Api | None = None
+    def wait(
+        self,
+        what: str,
+        condition: Callable[[], bool],
+        seconds: float,
+        api: Api | None = None,
+        interval: float = 0.1,
     ) -> None:
+        """Wait until the condition holds; the error tells the state of the node."""
         try:
-            wait_for(what, condition, seconds)
+            wait_for(what, condition, seconds, interval)
         except DeadlineError as error:
             raise DeadlineError(f"{error}\n{self.describe(api)}") from None
 
@@ -281,23 +316,24 @@ class Node:
 
     def admin_kubeconfig(self) -> str:
         """Return a kubeconfig of the cluster's administrator, for use on the machine."""
-        return self.authority.kubeconfig(f"https://{ADDRESS}:{PORT}", self._admin)
+        return self.authority.kubeconfig(f"https://{ADDRESS}:{self.port}", self._admin)
 
-    def _point_kubelet_to(self, port: int) -> None:
+    def point_kubelet_to(self, port: int) -> None:
         config = self.authority.kubeconfig(f"https://{ADDRESS}:{port}", self._kubelet_client)
         (self.machine.disk / KUBECONFIG.strip("/")).write_text(config)
 
-    def _api(self, port: int) -> Api:
+    def api_at(self, port: int) -> Api:
+        """Return a client of the API server at another port, as the cluster's administrator."""
         return Api(self.machine, self.authority, "127.0.0.1", port, self._admin)
 
 
-def _started(pod: Object) -> float:
+def started(pod: Object) -> float:
     """Return when the youngest container of a pod was started (epoch); 0 if one does not run."""
     states = [s["state"].get("running", {}) for s in pod["status"].get("containerStatuses", [])]
     moments = [datetime.fromisoformat(s["startedAt"]).timestamp() if s else 0.0 for s in states]
     return max(moments, default=0.0) if all(moments) else 0.0
 
 
-def _is_pod_ready(pod: Object) -> bool:
+def is_pod_ready(pod: Object) -> bool:
     conditions = pod.get("status", {}).get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

@@ -131,7 +131,8 @@ def _network() -> dict[str, object]:
     bridge = {
         "type": "bridge",
         "bridge": "cni0",
-        "isGateway": True,
+        "isDefaultGateway": True,
         "ipam": {"type": "host-local", "ranges": [[{"subnet": POD_NETWORK}]]},
     }
-    return {"cniVersion": "0.4.0", "name": "e2e", "plugins": [bridge]}
+    host_ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "0.4.0", "name": "e2e", "plugins": [bridge, host_ports]}

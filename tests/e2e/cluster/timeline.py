@@ -9,8 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
-
-from tests.e2e.cluster.api import Api
+from typing import Protocol
 
 INTERVAL_SECONDS = 0.1
 
@@ -34,10 +33,16 @@ class Gap:
     seconds: float
 
 
+class Server(Protocol):
+    """Something that answers over HTTP."""
+
+    def request(self, method: str, path: str, *, seconds: float) -> tuple[int, str]: ...
+
+
 class Timeline:
     """Samples /readyz, or another path, from entering the context to leaving it."""
 
-    def __init__(self, api: Api, path: str = "/readyz") -> None:
+    def __init__(self, api: Server, path: str = "/readyz") -> None:
         self._api, self._path = api, path
         self._samples: list[Sample] = []
         self._over = threading.Event()
