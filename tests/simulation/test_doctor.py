@@ -75,6 +75,7 @@ def test_a_protected_node_would_come_back(protected: SimulatedNode) -> None:
                 "stage": 1,
                 "returns": "yes",
                 "reason": "",
+                "hold": "",
             }
         ],
     }
