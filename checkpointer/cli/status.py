@@ -31,7 +31,7 @@ runs of it, its revision and what it waits for, and every source that could not 
 agent is asked; when none answers at once, disk and runtime are."""
 
 AGENT_SECONDS = 0.15
-PATIENCE_SECONDS = 0.05
+PATIENCE_SECONDS = 0.08
 """After which an agent that has not answered is not counted on alone."""
 ANSWER_SECONDS = 0.28
 """From the start of this process until the runtime has had its time."""
