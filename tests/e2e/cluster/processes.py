@@ -64,6 +64,15 @@ class Process:
         self._signal(signal.SIGKILL)
         self._entered.wait(10)
 
+    def freeze(self) -> None:
+        """Have it hang: it is there, its sockets too, and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, and `nsenter`, which stops with its child."""
+        os.kill(self.pid, signal.SIGCONT)
+        os.kill(self._entered.pid, signal.SIGCONT)
+
     def reap(self) -> None:
         """Take note of a process that ended with its machine."""
         self._entered.wait(10)
