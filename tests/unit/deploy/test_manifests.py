@@ -312,6 +312,24 @@ def test_crio_replaces_containerd(render: Render) -> None:
     assert "containerd" not in json.dumps(render("overlays/crio"))
 
 
+def test_edge_comes_last(render: Render, tmp_path: Path) -> None:
+    """Then no object of it has the name of one of another installation."""
+    beside = os.path.relpath(MANIFESTS, tmp_path)
+    names = ["service-account", "crio", "edge"]
+    kustomization = {
+        "resources": [f"{beside}/base"],
+        "components": [f"{beside}/components/{name}" for name in names],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    rendered = render(str(tmp_path))
+    others = {(o["kind"], o["metadata"]["name"]) for o in render("overlays/service-account")}
+    assert {(o["kind"], o["metadata"]["name"]) for o in rendered} & others == set()
+    (binding,) = [o for o in rendered if o["kind"] == "ClusterRoleBinding"]
+    account = only(rendered, "ServiceAccount")["metadata"]["name"]
+    assert binding["subjects"][0]["name"] == account
+    assert binding["roleRef"]["name"] == only(rendered, "ClusterRole")["metadata"]["name"]
+
+
 def test_components_go_together(render: Render, tmp_path: Path) -> None:
     """An operator combines them in a kustomization of his own, as docs/install.md shows."""
     beside = os.path.relpath(MANIFESTS, tmp_path)
