@@ -141,6 +141,8 @@ def read_material(
     MaterialError naming the folder.
     """
     path = folder_of(old, volume, places)
+    if not is_subdomain(volume.source):  # it may have characters that no path can have
+        raise MaterialError(f"{path}: {volume.source!r} is no name of a {volume.kind}")
     try:
         names = list_names(calls, path)
         if names is None:

@@ -99,6 +99,24 @@ def test_a_snapshot_of_ours_is_newer(old_node: OldNode) -> None:
     assert (candidate.state, candidate.reasons) == ("ours is newer", ("revision 1",))
 
 
+@pytest.mark.parametrize("source", ["a\0b", "\ud800", "x" * 300, "a\nb"])
+def test_a_path_that_no_file_can_have_is_refused_by_its_name(
+    old_node: OldNode, source: str
+) -> None:
+    """One damaged manifest must not end the takeover of the others."""
+    old_node.keep_itself()
+    old = old_node.keep_api_server()
+    path = old["spec"]["volumes"][1]["hostPath"]
+    path["path"] = path["path"].rpartition("/")[0] + f"/{source}"
+    old_node.keep(old)
+    found = {candidate.state: candidate for candidate in old_node.takeover().candidates()}
+    assert set(found) == {"itself", "refused"}
+    (reason,) = found["refused"].reasons
+    assert reason.startswith(str(old_node.places.secrets))
+    assert reason.endswith("is no name of a secret")
+    assert reason.isprintable()
+
+
 def test_a_token_that_it_never_kept_is_taken_from_the_kubelet(old_node: OldNode) -> None:
     """Its own copy of such a pod could not start; without the parent's files ours cannot either."""
     old_node.keep(scheduler())
