@@ -37,8 +37,8 @@ from checkpointer.node.installation import Installation, read_pod_uid
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.lease import HandOverLease
-from checkpointer.node.manifests import ManifestFolder
 from checkpointer.node.masters import as_state, from_state, others_answer, read_masters
+from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.node.pods import NodePods
 from checkpointer.node.probe import Prober, prober_of
 from checkpointer.observe import Observer, PodReader, RawPod
@@ -120,7 +120,9 @@ class Agent:
         self._pods_started = False
         self._watching = False
         self._store = Store(config.store_directory)
-        self._folder = ManifestFolder(config.manifest_directory, mark_of)
+        self._folder = PatientManifestFolder(
+            config.manifest_directory, mark_of, on_late=self._wake.set
+        )
         self._kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
         self._observer = Observer(
             PodReader(selection(config.selection), self._kubelet),

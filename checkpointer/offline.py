@@ -24,7 +24,7 @@ from checkpointer.core.workload import Workload
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cri import ContainerRuntime, find_endpoint
 from checkpointer.node.kubelet import Kubelet, read_boot_id
-from checkpointer.node.manifests import ManifestFolder
+from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.report.details import DetailsReader
 from checkpointer.report.hand_overs import hand_over_status
 from checkpointer.report.status import (
@@ -42,6 +42,9 @@ from checkpointer.troubles import troubles
 
 NOT_RUNNING = "the agent is not running"
 
+FOLDER_SECONDS = 1.0
+"""How long the manifest folder may take."""
+
 RUNTIME_SECONDS = 0.15
 """How long the runtime may take: `status` has 0.3 s in all, and half of it goes to starting."""
 
@@ -52,7 +55,7 @@ def offline_status(config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> 
     now = _now(config)
     endpoint = config.runtime_endpoint or find_endpoint()
     stored = store.read()
-    folder = ManifestFolder(config.manifest_directory, mark_of).observe()
+    folder = PatientManifestFolder(config.manifest_directory, mark_of, FOLDER_SECONDS).observe()
     runtime = _runtime(endpoint, runtime_seconds)
     seen = Observation(
         contact=Contact(ContactState.SUSPECT, now.monotonic, NOT_RUNNING),

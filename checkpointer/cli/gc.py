@@ -15,6 +15,7 @@ from checkpointer.cli.output import add_output_argument, note, print_found, tabl
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint, last_known_good
 from checkpointer.errors import CheckpointerError
+from checkpointer.node.patience import check_answers
 from checkpointer.report.spans import size
 from checkpointer.store import layout
 from checkpointer.store.durable import is_temporary
@@ -101,6 +102,7 @@ def _waste(node: LocalNode, keep: int) -> Iterator[Waste]:
             if number is not None and number not in kept:
                 what = f"{checkpoint.workload} revision {number}"
                 yield Waste(folder / name, what, checkpoint, number, _bytes(folder / name))
+    check_answers(node.config.manifest_directory)
     places = [node.config.manifest_directory]
     places += [Path(place) for place, _, _ in os.walk(node.store.root)]
     for place in places:

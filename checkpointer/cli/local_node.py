@@ -21,7 +21,9 @@ from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.agent_lock import find_agent
-from checkpointer.node.manifests import Folder, ManifestFolder
+from checkpointer.node.manifests import Folder
+from checkpointer.node.patience import check_answers
+from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.store.revisions import Store
 
 if TYPE_CHECKING:
@@ -38,10 +40,12 @@ class LocalNode:
     """The node that this command runs on."""
 
     def __init__(self, config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> None:
+        """Raises SilentError when the store is on a dead mount."""
+        check_answers(config.store_directory)
         self.config = config
         self.name = config.node_name or socket.gethostname().lower()
         self.store = Store(config.store_directory)
-        self.folder = ManifestFolder(config.manifest_directory, mark_of)
+        self.folder = PatientManifestFolder(config.manifest_directory, mark_of)
         self._runtime_seconds = runtime_seconds
 
     @cached_property

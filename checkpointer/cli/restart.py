@@ -36,6 +36,7 @@ from checkpointer.core.occupancy import occupancy_of
 from checkpointer.core.runtime import Runtime
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.kubelet import Kubelet, read_boot_id
+from checkpointer.node.patience import check_answers
 from checkpointer.node.set_aside import hidden_path, put_back, set_aside
 from checkpointer.store.durable import Disk
 
@@ -131,6 +132,7 @@ def _restart(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _target(node: LocalNode, runtime: Runtime, wanted: str) -> Target:
+    check_answers(node.config.manifest_directory)
     manifest = find_manifest(node.config.manifest_directory, wanted, node.name)
     if manifest is not None:
         name = f"static pod {manifest.namespace}/{manifest.name}"

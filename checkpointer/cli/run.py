@@ -21,7 +21,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 
 EPILOG = """exit status: 0 a signal ended it, or with --once all of the cycle was done; 1 it could
-not run, or with --once not all could be done; 2 wrong usage or configuration"""
+not run, or its loop hung and was given up, or with --once not all could be done; 2 wrong usage or
+configuration"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,32 +128,21 @@ def _run_agent(
     import contextlib
     import signal
 
-    from checkpointer.store.safety import check_folder
+    from checkpointer.cli.loop import Loop
 
-    try:
-        check_folder(config.store_directory)
-    except OSError as error:
-        raise CheckpointerError(f"storeDirectory: {error.filename}: {error.strerror}") from error
-
-    early: list[int] = []
+    loop = Loop(config, once=arguments.once, dry_run=arguments.dry_run)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: early.append(number))
+        signal.signal(number, lambda *_: loop.stop())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-    from checkpointer.node.probe import prober_of
-    from checkpointer.report.log import configure
-
-    configure(config.log.level, config.log.format)
-    prober = prober_of(config)
-    prober.start()  # the first answers come in while all else is imported
-    from checkpointer.agent import Agent
-
-    agent = Agent(config, dry_run=arguments.dry_run, prober=prober)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
-    if early:
-        agent.stop()
-    is_well = agent.run(once=arguments.once)
-    if agent.has_left and lock is not None:
+    if not loop.run():
+        complain(
+            f"the loop hangs and is given up: is {config.store_directory}, "
+            f"{config.kubelet_directory} or what is logged to on a dead mount?"
+        )
+        if lock is not None:
+            lock.release()  # a thread in the kernel would keep it beyond the end of the process
+        os._exit(EXIT_FAILED)  # whatever else would wait for that thread
+    if loop.has_left and lock is not None:
         with contextlib.suppress(OSError):  # it lies in memory: no reboot brings it back
             lock.remove()
-    return 0 if is_well or not arguments.once else EXIT_FAILED
+    return 0 if loop.is_well or not arguments.once else EXIT_FAILED

@@ -35,6 +35,8 @@ PATIENCE_SECONDS = 0.08
 """After which an agent that has not answered is not counted on alone."""
 ANSWER_SECONDS = 0.28
 """From the start of this process until the runtime has had its time."""
+LONGEST_SECONDS = 20.0
+"""After which a folder hangs, and it is not the node that is busy."""
 LEAST_RUNTIME_SECONDS = 0.1
 LONGEST_RUNTIME_SECONDS = 0.2
 DENIED_CURE = "mend the agent's kubeconfig and what it names; `checkpointer doctor` says what"
@@ -77,7 +79,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace, config: Config) -> int:
-    document = read_status(config)
+    from checkpointer.node.patience import Patience
+
+    folders = f"{config.store_directory} or {config.kubelet_directory}"
+    patience = Patience(folders, LONGEST_SECONDS)
+
+    def read() -> Document:
+        return patience.ask(lambda: read_status(config))
+
+    document = read()
     if arguments.watch is None:
         return _print(document, arguments.output)
     before = ""
@@ -89,7 +99,7 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
             _print(document, arguments.output)
         before = now
         time.sleep(arguments.watch)
-        document = read_status(config)
+        document = read()
 
 
 def read_status(config: Config) -> Document:

@@ -24,7 +24,7 @@ from checkpointer.manifest.render import mark_of
 from checkpointer.node.images import ImageService
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet
-from checkpointer.node.manifests import ManifestFolder
+from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.node.pods import RawPod, list_pods
 from checkpointer.observe import PodReader
 from checkpointer.report.agent_socket import AgentUnreachableError, ask_agent
@@ -156,7 +156,7 @@ def _parents(pods: Iterable[Pod]) -> list[Pod]:
 
 def _active(config: Config) -> dict[Workload, int]:
     """Return the revisions that active manifests mount: they must not be pruned."""
-    folder = ManifestFolder(config.manifest_directory, mark_of).observe()
+    folder = PatientManifestFolder(config.manifest_directory, mark_of).observe()
     if isinstance(folder, Unknown):
         raise CheckpointerError(folder.reason)
     return {manifest.workload: manifest.revision for manifest in folder.value.ours}

@@ -1,7 +1,7 @@
 """Waking on what happens in folders, so that nobody has to poll them.
 
 A watch is a hint, never a source of facts: whoever is woken looks for himself, and the slow tick
-looks without being woken. So a folder that cannot be watched is no error.
+looks without being woken. So a folder that cannot be watched, or does not answer, is no error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from checkpointer.node.patience import SECONDS, Patience
+from checkpointer.store.errors import DiskError
 
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -31,7 +34,9 @@ class _Watched:
 class FolderWatch:
     """Calls back, with its path, when an entry of a folder is made, changed, moved or removed."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = SECONDS) -> None:
+        """`seconds` is how long the folders together may take to answer."""
+        self._patience = Patience("a watched folder", seconds)
         self._watched: list[_Watched] = []
         self._observer: BaseObserver | None = None
 
@@ -42,18 +47,28 @@ class FolderWatch:
     def ensure(self) -> None:
         """Watch every folder that exists, also one that was made anew since the last call.
 
-        What happened before a watch began was not seen: its beginning counts as a change.
+        What happened before a watch began was not seen: its beginning counts as a change, told in
+        another thread.
         """
-        for watched in self._watched:
-            inode = _inode(watched.path)
-            if inode != watched.inode:
-                self._watch_anew(watched, inode)
+        with contextlib.suppress(DiskError):
+            self._patience.ask(self._ensure)
 
     def is_blind_to(self, path: Path) -> bool:
         """Tell whether a folder exists that should be watched and is not."""
         return any(w.path == path and w.inode is None and path.exists() for w in self._watched)
 
     def close(self) -> None:
+        """Watch nothing any more; while a folder hangs, its threads stay and are not waited for."""
+        with contextlib.suppress(DiskError):
+            self._patience.ask(self._close)
+
+    def _ensure(self) -> None:
+        for watched in self._watched:
+            inode = _inode(watched.path)
+            if inode != watched.inode:
+                self._watch_anew(watched, inode)
+
+    def _close(self) -> None:
         if self._observer is not None and self._observer.is_alive():
             self._observer.stop()
             self._observer.join(5)
