@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
 import sys
 from typing import Any
 
+import checkpointer
 from tests.bench import at_rest, cold_start, detection, growth, sanitize
 from tests.bench.case import Row, measured, progress, table
 from tests.bench.contender import other, this
@@ -42,6 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.runs = arguments.runs or (3 if arguments.quick else 5)
     contenders = [this(), *([other(arguments.versus)] if arguments.versus else [])]
+    compileall.compile_dir(checkpointer.__path__[0], quiet=1)  # as it is in the image
     machine = _machine()
     rows: list[Row] = []
     for name in arguments.only:

@@ -110,8 +110,7 @@ class Process:
 
 
 def _environment() -> dict[str, str]:
-    """Return ours without what configures an agent or Python: as in the image, what was compiled in
-    a warm-up run need not be again."""
+    """Return ours without what configures an agent or Python."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("CHECKPOINTER_", "PYTHON"))}
     return ours | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
