@@ -126,7 +126,7 @@ class Applier:
             for key, failure in self._failures.items()
             if key in wanted or now.monotonic < failure.retry_at
         }
-        if isinstance(pods, Known):
+        if self.failed_snapshots and isinstance(pods, Known):
             present = {uid_of(pod) for pod in pods.value}
             self.failed_snapshots = {
                 uid: message for uid, message in self.failed_snapshots.items() if uid in present

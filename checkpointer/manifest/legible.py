@@ -110,6 +110,6 @@ def workload_anyway(raw: Any) -> Workload | None:
 
 
 def _text(raw: Any, key: str) -> str:
-    metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
-    value = metadata.get(key) if isinstance(metadata, Mapping) else None
+    metadata = raw.get("metadata") if isinstance(raw, dict) else None
+    value = metadata.get(key) if isinstance(metadata, dict) else None
     return value if isinstance(value, str) else ""

@@ -83,12 +83,14 @@ class Kubelet:
         try:
             _check_names(pod_uid)
             # No Path in here: each pod of the node is looked at again and again.
-            volumes = os.path.join(self.path, "pods", pod_uid, "volumes")
-            for plugin in sorted(_RENDERED.intersection(_names(volumes))):
-                with os.scandir(f"{volumes}/{plugin}") as entries:
-                    found += sorted(f"{entry.name}={_version(entry)}" for entry in entries)
+            volumes = f"{self.path}/pods/{pod_uid}/volumes"
+            for plugin in _names(volumes):
+                if plugin in _RENDERED:
+                    with os.scandir(f"{volumes}/{plugin}") as entries:
+                        found += [f"{entry.name}={_version(entry)}" for entry in entries]
         except (OSError, MaterialError):
             found.append("?")
+        found.sort()
         return " ".join(found)
 
     def _volume(self, pod_uid: str, plugin: str, name: str) -> Path:
