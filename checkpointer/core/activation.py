@@ -236,7 +236,7 @@ def _up(stage: int, track: Track, occupancy: Occupancy, situation: Situation) ->
     """Return the track of a workload that runs: in stage 0 it is up once it has for a while."""
     since = track.parent_since
     has_run = since is not None and situation.now - since >= UP_SECONDS
-    if stage > 0 or occupancy.copy_running or has_run:
+    if track.down_since is not None and (stage > 0 or occupancy.copy_running or has_run):
         return replace(track, down_since=None)
     return track
 

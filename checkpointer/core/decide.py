@@ -437,5 +437,7 @@ def _believed(pods: tuple[Pod, ...], seen: Observation, now: Moment) -> tuple[Po
     if isinstance(seen.runtime, Known):
         containers = seen.runtime.value.containers
         running = {(c.pod_uid, c.id) for c in containers if c.state is ContainerState.RUNNING}
-        pods = tuple(replace(p, ready=p.ready and is_current(p, running)) for p in pods)
+        pods = tuple(
+            replace(p, ready=False) if p.ready and not is_current(p, running) else p for p in pods
+        )
     return pods

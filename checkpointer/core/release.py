@@ -436,7 +436,7 @@ def _with_excuse(track: Track, containers: list[Container]) -> Track:
 
 def _running(track: Track, containers: list[Container], now: float) -> Track:
     since = now if track.running_since is None else track.running_since
-    track = replace(_again(track, now), running_since=since)
+    track = replace(track, confirmed_at=now, issues=0, running_since=since)
     if now - since < STEADY_SECONDS:
         return track
     return replace(track, excused_attempts=max(c.attempt for c in containers))

@@ -6,7 +6,6 @@ and the controller, or the pod itself when nobody controls it.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -21,15 +20,16 @@ _LONGEST_STEM = 58
 """Of a generated name, before its five characters: longer ones are cut."""
 
 
-class _Hashed:
-    """Room for a hash that is no field: it is neither stored nor compared."""
+class _WorkedOut:
+    """Room for what follows from the fields and is none: it is neither stored nor compared."""
 
-    __slots__ = ("_hash",)
+    __slots__ = ("_digest", "_hash")
+    _digest: str
     _hash: int
 
 
 @dataclass(frozen=True, order=True, slots=True)
-class Workload(_Hashed):
+class Workload(_WorkedOut):
     """Namespace, controller kind and controller name; kind `Pod` for a pod without a controller."""
 
     namespace: str
@@ -50,7 +50,12 @@ class Workload(_Hashed):
     @property
     def digest(self) -> str:
         """Return 16 hex characters that name this workload in labels and file names."""
-        return _digest(self.namespace, self.kind, self.name)
+        try:
+            return self._digest
+        except AttributeError:
+            text = "\0".join((self.namespace, self.kind, self.name))
+            object.__setattr__(self, "_digest", hashlib.sha256(text.encode()).hexdigest()[:16])
+            return self._digest
 
     @property
     def has_controller(self) -> bool:
@@ -80,12 +85,6 @@ class Workload(_Hashed):
         if self.kind == "Deployment":
             middle = r"[a-z0-9]{0,10}-?" if is_cut else r"[a-z0-9]{1,10}-"
         return re.fullmatch(re.escape(f"{self.name}-") + middle, stem) is not None
-
-
-@functools.lru_cache(maxsize=2048)
-def _digest(*parts: str) -> str:
-    """Return the digest of a workload; asked for every one of them in each cycle."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def workload_of(pod: Mapping[str, Any]) -> Workload:
