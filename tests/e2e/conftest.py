@@ -7,7 +7,8 @@ KUBE_BIN_DIR  folder with kube-apiserver, kube-controller-manager, kube-schedule
 E2E_SUMMARY   file to write the measures to, as JSON.
 E2E_CYCLES    how many power cycles in a row (default 3).
 E2E_AGENT     the command of the agent to test (default: this checkout's).
-E2E_PATIENCE  a factor for all times that are asserted, for a machine that does other work (1).
+E2E_PATIENCE  a factor for all times that are asserted or waited for, for a machine that does other
+              work (1).
 E2E_WORK      a folder to work in; the logs stay there. Without it they stay, in the temporary
               directory, only after a failure.
 """
@@ -30,6 +31,7 @@ from tests.e2e.cluster.binaries import Binaries, MissingError
 from tests.e2e.cluster.control_plane import Options
 from tests.e2e.cluster.edge_node import EdgeNode
 from tests.e2e.cluster.node import Node
+from tests.e2e.cluster.waiting import PATIENCE
 from tests.e2e.summary import FALSE_ACTIVATIONS, Record, Summary
 
 BIN_DIR = "KUBE_BIN_DIR"
@@ -80,7 +82,7 @@ def kube_binaries() -> Binaries:
 @pytest.fixture
 def patience() -> float:
     """What to multiply a time with before it is asserted."""
-    return float(os.environ.get("E2E_PATIENCE", "1"))
+    return PATIENCE
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
+"""How much longer a deadline is on a machine that does other work."""
 
 
 class DeadlineError(AssertionError):
@@ -16,12 +20,12 @@ class DeadlineError(AssertionError):
 def wait_for(
     what: str, condition: Callable[[], T | None], seconds: float, interval: float = 0.1
 ) -> T:
-    """Return the first true value of `condition`; DeadlineError after `seconds`.
+    """Return the first true value of `condition`; DeadlineError after `seconds` and patience.
 
     An OSError of the condition (no connection yet, no file yet) counts as "not yet" and is told
     in the error.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     last: object = None
     while True:
         try:
@@ -33,7 +37,7 @@ def wait_for(
                 return value
             last = value
         if time.monotonic() >= deadline:
-            raise DeadlineError(f"{what}: not within {seconds:g}s (last: {last!r})")
+            raise DeadlineError(f"{what}: not within {seconds * PATIENCE:g}s (last: {last!r})")
         time.sleep(interval)
 
 
