@@ -171,6 +171,8 @@ def _under_way(
         if any(p.ready and is_current(p, found.parent_up) for p in stays):
             done = replace(record, hand_over=HandOver())
             return Step(Standing("standby"), replace(track, parent_crashes=0), record=done)
+    if revision.stage > 0 and not is_reachable:
+        track = replace(track, parent_crashes=0)  # it dies for the API's absence, as its copy would
     waits_for = _parent_needs(revision, found, track, checkpoint.record.hand_over, situation)
     if waits_for is not None:
         left = hand_over.time_left(record.hand_over, situation)

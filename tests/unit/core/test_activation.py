@@ -422,6 +422,22 @@ def test_a_parent_that_lost_its_start_is_not_waited_for_when_the_next_is_far(
 
 @pytest.mark.parametrize(
     ("stage", "contact", "activates"),
+    [(0, lost(), True), (0, reachable(), True), (1, lost(), False), (1, reachable(), True)],
+)
+def test_what_dies_while_the_api_is_away_has_not_failed(
+    stage: int, contact: Contact, activates: bool
+) -> None:
+    """A controller manager that is handed over beside the API server ends without it."""
+    stored = checkpoint(API, revision(stage=stage), record=GIVEN_WAY.value[0].record)
+    pods = Known((pod(ready=False), OTHER_POD))
+    node = RELEASED.but(contact=contact, pods=pods, checkpoints=Known((stored,)))
+    plan = node.with_track(parent_crashes=2).decide(NOW + 20)
+    assert bool(plan.actions) is activates
+    assert plan.memory.tracks[API].parent_crashes == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "contact", "activates"),
     [
         (0, lost(NOW + 0.3), True),
         (0, reachable(), False),
