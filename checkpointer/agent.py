@@ -155,6 +155,7 @@ class Agent:
         """For whoever asks about the agent, from any thread."""
         self.verdicts = self.reporter.verdicts
         self._applier.delete_pod = self._pods.delete_pod
+        self._applier.is_overtaken = lambda: self._prober.contact.state is not self._judged
         self._rules = replace(config.timing, replace_parents=config.hand_over.replace_parent)
         self._applier.on_done = self.reporter.recorder.done
         self._applier.on_failed = self.reporter.recorder.failed
@@ -274,6 +275,7 @@ class Agent:
         if plan.turn is Turn.WANTED and not self._dry_run:
             seen = self._ask_for_turn(seen, now)
             plan = decide(seen, memory, self._rules, failed, now, self._node_name)
+        self._judged = contact.state
         self._tell(plan, seen)
         self._tell_problems(seen, was_asked)
         self.reporter.recorder.begin(seen, now)
@@ -290,7 +292,6 @@ class Agent:
         self.reporter.answer(asked, seen, plan, self._applier.failed_snapshots)
         if plan.memory.kubelet_seen != before:
             self._prober.kick()  # does the new kubelet have contact?
-        self._judged = contact.state
         self._is_settled = contact.state is not ContactState.SUSPECT and (
             contact.state is not ContactState.REACHABLE or was_asked
         )

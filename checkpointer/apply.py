@@ -85,6 +85,9 @@ class Applier:
         would take as long again for each container."""
         self.delete_pod: Callable[[str, str, str], None] = _cannot_delete
         """Deletes a pod by namespace, name and UID through the API."""
+        self.is_overtaken: Callable[[], bool] = lambda: False
+        """Tells whether contact is no longer what the plan was made on: hundreds of snapshots may
+        be left, and what contact asks for is more urgent."""
         self.is_giving_way = False
         """Whether this instance is to end, so that the parked one may work."""
         self.has_left = False
@@ -108,7 +111,10 @@ class Applier:
             if workload not in held:
                 done &= self._try_record(workload, record)
         for action in plan.actions:
-            if action.workload not in held:
+            if isinstance(action, Snapshot) and self.is_overtaken():
+                self.failed_snapshots[action.uid] = "contact changed before its turn came"
+                done = False
+            elif action.workload not in held:
                 done &= self._try(action, seen, pods, now)
         self._forget(plan, pods, now)
         return done and not held

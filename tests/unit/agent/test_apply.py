@@ -462,3 +462,20 @@ def test_a_parent_that_may_not_be_deleted_is_left_to_its_backoff(
     assert failed == ["pod a-x7k2p is not replaced: DELETE /api/v1/...: HTTP 403"]
     assert told(caplog, logging.WARNING) == [f"{A}: {failed[0]}"]
     assert not bench.applier.has_failed
+
+
+def test_snapshots_are_left_when_contact_is_no_longer_what_they_were_planned_on(
+    bench: Bench, kit: Any
+) -> None:
+    """There may be hundreds, and an outage has not to wait for the last of them."""
+    snapshooter = FakeSnapshooter()
+    bench.applier.snapshooter = snapshooter  # type: ignore[assignment]
+    pods = Known((kit.pod_object("a"), kit.pod_object("b")))
+    bench.applier.is_overtaken = lambda: bool(snapshooter.taken)
+    assert not bench.apply(Snapshot(A, "uid-a"), Snapshot(B, "uid-b"), activate(A), pods=pods)
+    assert snapshooter.taken == ["uid-a"]
+    assert bench.applier.failed_snapshots == {"uid-b": "contact changed before its turn came"}
+    assert bench.active == [(A, 1, 1)], "what contact asks for is done"
+    bench.applier.is_overtaken = lambda: False
+    assert bench.apply(Snapshot(B, "uid-b"), pods=pods)
+    assert bench.applier.failed_snapshots == {}
