@@ -289,7 +289,7 @@ class Takeover:
     def _has_parent(self, candidate: Candidate, runtime: Runtime) -> bool:
         """Tell whether a container of the parent is made, of the API's pod and not the old copy.
 
-        Its sandbox alone is no sign: see `core.release`.
+        Its sandbox alone is no sign: see `core.giving_way`.
         """
         stored = self._store.read()
         found = stored.value.checkpoints if isinstance(stored, Known) else ()

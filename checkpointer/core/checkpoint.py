@@ -154,3 +154,9 @@ def last_known_good(checkpoint: Checkpoint) -> int | None:
     record = checkpoint.record
     stored = {revision.number for revision in checkpoint.revisions} - {*record.failed}
     return next((number for number in record.good if number in stored), None)
+
+
+def active_revision(checkpoint: Checkpoint, manifest: ActiveManifest) -> Revision | None:
+    """Return the revision that is active, or the one to take when it does not verify any more."""
+    active = (r for r in checkpoint.revisions if r.number == manifest.revision)
+    return next(active, None) or choose_revision(checkpoint)

@@ -9,9 +9,9 @@ import pytest
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.keeping import STEADY_SECONDS
 from checkpointer.core.observation import KubeletRun, Pod
 from checkpointer.core.plan import Activate, Plan, Release, Snapshot
-from checkpointer.core.release import STEADY_SECONDS
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.core.standing import Standing
 from checkpointer.core.turns import Masters

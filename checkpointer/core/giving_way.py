@@ -1,0 +1,249 @@
+"""Whether it is the moment for an active copy to make way, and to which parent.
+
+It is chosen for the parent's sake, at the moment that costs least:
+
+    parent and copy share no ports   once the parent is Ready: no gap
+    a fresh parent                   when its container is made, before it has tried its ports; its
+                                     sandbox is no sign: the kubelet may still need the API to make
+                                     a container in it
+    a parent in crash-loop backoff   at its next start, before it has tried its ports; where one
+                                     such start was lost already, just ahead of it
+    a parent that runs, not Ready    when the API has been there for long
+    a parent that was refused        when the API has been there for long: the copy has its place;
+                                     a DaemonSet's when its controller has deleted it, which shows
+                                     that there is one at work to make the next; not where nobody
+                                     would make it anew once the copy is gone
+
+`hand_over` says which parent is not given way to, and what becomes of one that was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from checkpointer.core import hand_over
+from checkpointer.core.backoff import start_in
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision, active_revision
+from checkpointer.core.contact import ContactState
+from checkpointer.core.facts import Fact, Known
+from checkpointer.core.lease import ASK_AGAIN_SECONDS
+from checkpointer.core.observation import Pod
+from checkpointer.core.occupancy import Occupancy, is_current
+from checkpointer.core.plan import Track
+from checkpointer.core.runtime import Container, ContainerState, Sandbox
+from checkpointer.core.situation import Situation
+from checkpointer.core.workload import template_of
+
+FALSE_READY_SECONDS = 10.0
+"""How long a parent must have run for its Ready to count beside a copy on the same ports: until
+it fails on the port, its probe is answered by the copy (seen on 1.36: Ready, dead 0.7 s later)."""
+
+AHEAD_SECONDS = 1.0
+"""How long before a parent's expected start its ports are freed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Why the copy may go now, and to which parent it makes way; None when that one is up."""
+
+    reason: str
+    parent: Sandbox | None = None
+    refused: Pod | None = None
+    """The pod that the kubelet refused beside the copy: its controller's next one is let in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What stands against a release, and for how long at least; 0 when no time ends it."""
+
+    reason: str
+    seconds: float = 0.0
+    is_long: bool = True
+    """Whether there is time to hear of its end; else it must be looked for closely."""
+    start: tuple[str, float] | None = None
+    """UID of a parent in its backoff, and in how many seconds the kubelet starts it again."""
+    wants_turn: bool = False
+    """Whether nothing else stands against it, and it can be asked for now."""
+
+
+def moment_of(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    pods: Fact[tuple[Pod, ...]],
+    occupancy: Occupancy,
+    before: Track,
+    track: Track,
+    situation: Situation,
+) -> Moment | Wait | None:
+    """Return why the copy may go, or what it waits for; None while nothing of a parent is seen.
+
+    A Ready that the API remembers from before the outage does not count: the status must speak
+    of containers that the runtime shows running. A parent that cannot become Ready beside its
+    copy is given way as soon as its container is made. Until then the kubelet needs the API: for
+    images' credentials, and for the services (seen on 1.36: "services have not yet been read at
+    least once, cannot construct envvars" for ever, in a sandbox that was given way to).
+    What shares no ports waits for such a sign: released without one, and the parent not coming
+    up, it would be activated and released in turn. Ports that were thought to be shared are not
+    when the parent dies beside its copy.
+    """
+    is_reachable = situation.contact.state is ContactState.REACHABLE
+    wanted = [p for p in pods.value if not p.terminating] if isinstance(pods, Known) else []
+    active = active_revision(checkpoint, manifest)
+    answers_alone = active is not None and not active.host_network and active.shares_ports
+    can_trust = answers_alone or _has_run_for(track, FALSE_READY_SECONDS, situation.now)
+    if (
+        is_reachable
+        and can_trust
+        and any(p.ready and is_current(p, occupancy.parent_up) for p in wanted)
+    ):
+        return Moment("its parent is Ready")
+    if active is not None and active.shares_ports and not track.parent_crashes:
+        if is_reachable and wanted and not any(p.is_parent or p.finished for p in wanted):
+            return Moment("its parent is not selected any more")
+        return None
+    waits: list[Wait] = []
+    for sandbox in occupancy.parent_sandboxes:
+        found = _way_for(checkpoint, active, manifest, sandbox, occupancy, before, track, situation)
+        if isinstance(found, Moment):
+            return _in_turn(found, active, situation)
+        waits += [found] if found else []
+    refused = _refused(checkpoint, pods, wanted, active, track, situation) if is_reachable else None
+    if isinstance(refused, Moment):
+        return _in_turn(refused, active, situation)
+    return waits[0] if waits else refused
+
+
+def _refused(
+    checkpoint: Checkpoint,
+    pods: Fact[tuple[Pod, ...]],
+    wanted: list[Pod],
+    active: Revision | None,
+    track: Track,
+    situation: Situation,
+) -> Moment | Wait | None:
+    """Return whether a parent that the kubelet refused is made anew once the copy is gone.
+
+    A DaemonSet's controller that is at work deletes it at once. The next one is not bound to this
+    node beside the copy (seen on 1.36: the scheduler knows of the copy's port), or it is and is
+    refused as well. Stage 0 has a deadline instead, which needs the parent that it is for.
+    """
+    if not _is_made_anew(checkpoint, active, situation):
+        return None
+    reason = "its parent was refused beside the copy"
+    is_later = active is not None and active.stage > 0
+    if is_later and isinstance(pods, Known) and not pods.value and track.refused:
+        return Moment(f"{reason} and taken away")
+    if not wanted or not all(p.finished for p in wanted):
+        return None
+    refused, last = wanted[0], checkpoint.record.hand_over
+    against = hand_over.objection(last, active, refused.uid, refused.template, situation)
+    if against is not None:
+        return Wait(*against)
+    if is_later and any(p.awaits_controller for p in wanted):
+        if any(p.uid == track.refused for p in wanted):
+            return Wait("its controller to take away the parent that was refused")
+        return Moment(f"{reason} and made anew", refused=refused)
+    is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
+    return Moment(reason, refused=refused) if is_settled else None
+
+
+def _in_turn(moment: Moment, active: Revision | None, situation: Situation) -> Moment | Wait:
+    """Return the moment, or what stage 0 waits for to use it: one at a time, here and elsewhere."""
+    if active is None or active.stage > 0:
+        return moment
+    if situation.hand_over_left > 0:
+        return Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
+    if situation.turn_in > 0:
+        return Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
+    if situation.turn_waits_for:
+        return Wait(situation.turn_waits_for, ASK_AGAIN_SECONDS, False, wants_turn=True)
+    return moment
+
+
+def _way_for(
+    checkpoint: Checkpoint,
+    active: Revision | None,
+    manifest: ActiveManifest,
+    sandbox: Sandbox,
+    occupancy: Occupancy,
+    before: Track,
+    track: Track,
+    situation: Situation,
+) -> Moment | Wait | None:
+    """Return why it is the moment to make way for this parent, or what it is waited for."""
+    mine = [c for c in occupancy.parent_running if c.sandbox_id == sandbox.id]
+    idle = [c for c in occupancy.parent_others if c.sandbox_id == sandbox.id]
+    template = template_of(sandbox.labels)
+    against = hand_over.objection(
+        checkpoint.record.hand_over, active, sandbox.uid, template, situation
+    )
+    if against is not None:
+        return Wait(*against)
+    if active is not None and active.has_init and not idle and not _have_app(mine, active):
+        return Wait("its parent's init containers", is_long=False)
+    is_fresh = sandbox.created_at > manifest.written_at
+    if not mine and not idle:
+        watch = 0.0 if is_fresh else situation.rules.backoff_watch_seconds
+        return Wait("its parent's containers to be made", watch, is_long=not is_fresh)
+    is_answering = situation.contact.is_answering
+    is_starting = any(c.state is ContainerState.CREATED for c in idle)
+    is_starting = is_starting or any(_has_just_started(c, before) for c in mine)
+    is_first = is_fresh and not any(c.state is ContainerState.EXITED for c in idle)
+    if is_starting and (is_first or is_answering):
+        return Moment("its parent is being started and needs the ports", sandbox)
+    if not is_answering:
+        return None
+    is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
+    if mine:
+        if is_settled and _has_run_for(track, situation.rules.hand_over_seconds, situation.now):
+            return Moment("its parent runs and does not become Ready beside the copy", sandbox)
+        return Wait("its parent, which runs beside it, to be Ready")
+    has_lost = checkpoint.record.hand_over.failures % 2 == 1 or track.parent_crashes > 0
+    return _in_backoff(sandbox, idle, has_lost, situation)
+
+
+def _in_backoff(
+    sandbox: Sandbox, dead: list[Container], has_lost: bool, situation: Situation
+) -> Moment | Wait | None:
+    """Make way just ahead of the next start of a parent that has lost a start before.
+
+    It takes its ports, or fails to, more quickly than any look at the runtime can tell.
+    """
+    if not dead:
+        return None
+    due_in = start_in(sandbox, dead, situation)
+    if has_lost and due_in <= AHEAD_SECONDS:
+        return Moment("its parent is due to start and needs the ports", sandbox)
+    rules = situation.rules
+    ahead = max(due_in - AHEAD_SECONDS, rules.watch_seconds)
+    watch = min(rules.backoff_watch_seconds, ahead)
+    start = (sandbox.uid, due_in)
+    return Wait("its parent to be started again by the kubelet", watch, start=start)
+
+
+def _is_made_anew(checkpoint: Checkpoint, active: Revision | None, situation: Situation) -> bool:
+    """Tell whether a parent that the kubelet has refused is made anew once the copy is gone.
+
+    Nobody makes a pod without a controller again. Nor does anybody make an API server's pod while
+    it is itself the only one.
+    """
+    if not checkpoint.workload.has_controller:
+        return False
+    is_last_api = active is None or active.stage == 0
+    return not is_last_api or situation.has_other_masters
+
+
+def _have_app(running: list[Container], active: Revision) -> bool:
+    return any(container.name in active.app_containers for container in running)
+
+
+def _has_just_started(container: Container, before: Track) -> bool:
+    """Tell whether this start of the parent is news: until now the agent saw it not running.
+
+    Not for an agent that looks for the first time; the container may have run for long.
+    """
+    return before.parent_exits is not None and container.id not in before.parent_running
+
+
+def _has_run_for(track: Track, seconds: float, now: float) -> bool:
+    return track.parent_since is not None and now - track.parent_since >= seconds

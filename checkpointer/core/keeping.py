@@ -1,0 +1,144 @@
+"""Keeping an active copy alive: a manifest that the kubelet refused is issued anew, a copy that
+keeps crashing gives its place to the revision before.
+
+A manifest is written again only while the API is gone: once it answers, the parent is what the
+node waits for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, active_revision
+from checkpointer.core.contact import ContactState
+from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.occupancy import Occupancy
+from checkpointer.core.plan import Activate, Track
+from checkpointer.core.runtime import Container, ContainerState
+from checkpointer.core.situation import Situation, Step
+from checkpointer.core.standing import Standing
+
+STEADY_SECONDS = 600.0
+"""How long a copy must run for its restarts to be forgiven: the kubelet's backoff resets then."""
+
+
+def keep_alive(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    occupancy: Occupancy,
+    track: Track,
+    situation: Situation,
+) -> Step:
+    """Have the kubelet take a refused manifest anew; replace a copy that keeps crashing."""
+    now = situation.now
+    containers = [c for c in occupancy.copy_containers if c.pod_uid == manifest.uid]
+    track = _with_excuse(track, containers)
+    if any(c.state is ContainerState.RUNNING for c in containers):
+        standing = Standing("active", _release_waits_for(situation))
+        return Step(standing, _running(track, containers, now))
+    track = replace(track, running_since=None)
+    if _is_crashing(containers, track, situation.rules.crash_limit):
+        return _fall_back(checkpoint, manifest, occupancy, track, situation)
+    if _is_taken(manifest, occupancy, situation):
+        return Step(Standing("active", "the kubelet to start its containers"), _again(track, now))
+    kubelet = situation.kubelet
+    if isinstance(kubelet, Known) and not kubelet.value.listening:
+        return Step(Standing("active", "the kubelet, which is not running"), _again(track, now))
+    return _issue_anew(checkpoint, manifest, track, situation)
+
+
+def _issue_anew(
+    checkpoint: Checkpoint, manifest: ActiveManifest, track: Track, situation: Situation
+) -> Step:
+    rules, now = situation.rules, situation.now
+    waiting = Standing("active", "the kubelet to start it")
+    revision = active_revision(checkpoint, manifest)
+    if not situation.contact.is_gone or revision is None:
+        return Step(waiting, _again(track, now))
+    assert track.activated_at is not None  # noqa: S101 - set by `release`
+    patience = min(
+        rules.confirm_seconds * 2.0 ** min(track.issues, 30), rules.confirm_limit_seconds
+    )
+    left = max(track.activated_at, track.confirmed_at or track.activated_at) + patience - now
+    if left > 0:
+        return Step(waiting, track, wake_in=left)
+    action = Activate(
+        checkpoint.workload,
+        revision.number,
+        _next_issue(checkpoint, manifest),
+        f"the kubelet has not started it for {patience:.0f} s: issued anew",
+    )
+    track = replace(track, activated_at=now, issues=track.issues + 1, excused_attempts=0)
+    return Step(waiting, track, action)
+
+
+def _next_issue(checkpoint: Checkpoint, manifest: ActiveManifest) -> int:
+    return max(checkpoint.record.issue, manifest.issue) + 1
+
+
+def _again(track: Track, now: float) -> Track:
+    return replace(track, confirmed_at=now, issues=0)
+
+
+def _is_taken(manifest: ActiveManifest, occupancy: Occupancy, situation: Situation) -> bool:
+    """Tell whether the kubelet has accepted the manifest: it made a sandbox in its current run.
+
+    A dead sandbox from before a reboot proves nothing. Where the clock has gone back with it, as on
+    a board without a battery, it looks younger than the kubelet, and is not of the past.
+    """
+    mine = [s for s in occupancy.copy_sandboxes if s.uid == manifest.uid]
+    kubelet = situation.kubelet
+    if isinstance(kubelet, Unknown):
+        return bool(mine)
+    now = (situation.wall + 1.0) * 1e9  # the clocks are not read at the same moment
+    return any(s.ready or kubelet.value.started_at < s.created_at <= now for s in mine)
+
+
+def _with_excuse(track: Track, containers: list[Container]) -> Track:
+    if track.excused_attempts is not None or not containers:
+        return track
+    return replace(track, excused_attempts=max(c.attempt for c in containers))
+
+
+def _running(track: Track, containers: list[Container], now: float) -> Track:
+    since = now if track.running_since is None else track.running_since
+    track = replace(track, confirmed_at=now, issues=0, running_since=since)
+    if now - since < STEADY_SECONDS:
+        return track
+    return replace(track, excused_attempts=max(c.attempt for c in containers))
+
+
+def _is_crashing(containers: list[Container], track: Track, limit: int) -> bool:
+    exited = [c for c in containers if c.state is ContainerState.EXITED]
+    return bool(exited) and max(c.attempt for c in exited) - (track.excused_attempts or 0) >= limit
+
+
+def _fall_back(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    occupancy: Occupancy,
+    track: Track,
+    situation: Situation,
+) -> Step:
+    failed = tuple(sorted({*checkpoint.record.failed, manifest.revision}))
+    sound = [r for r in checkpoint.revisions if r.number not in failed]
+    if not sound:
+        return Step(Standing("active", "it keeps crashing and there is no other revision"), track)
+    if not situation.contact.is_gone:
+        return Step(Standing("active", "the API to bring its parent: it keeps crashing"), track)
+    action = Activate(
+        checkpoint.workload,
+        sound[0].number,
+        _next_issue(checkpoint, manifest),
+        f"revision {manifest.revision} keeps crashing",
+        tuple(s.id for s in occupancy.copy_sandboxes if s.ready),
+    )
+    track = replace(track, activated_at=situation.now, issues=0, excused_attempts=0)
+    record = replace(checkpoint.record, failed=failed)
+    return Step(Standing("active", "the kubelet to start it"), track, action, record=record)
+
+
+def _release_waits_for(situation: Situation) -> str:
+    if situation.contact.state is ContactState.REACHABLE:
+        return "its parent to come back"
+    return "the API"
