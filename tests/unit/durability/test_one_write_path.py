@@ -88,7 +88,7 @@ def changes(tree: ast.AST) -> list[str]:
             (owner == "os" and name in CHANGING)
             or (owner == "os" and name == "open" and any(f in text for f in ("O_CREAT", "O_TRUNC")))
             or (owner == "shutil" and name not in ("get_terminal_size", "which"))
-            or (name in METHODS and not owner.endswith(("calls", "disk", "self")))
+            or (name in METHODS and not owner.endswith(("calls", "disk", "self", "super()")))
             or (name == "open" and _is_for_writing(node.args[:1]))
         ):
             found.append(text)
