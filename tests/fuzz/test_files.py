@@ -34,6 +34,8 @@ WRITTEN_BESIDE = ("announced.json", "events.json", "journal.jsonl")
 run to run: what is drawn must not depend on it."""
 STATES = ("cluster.json", "masters.json", *WRITTEN_BESIDE)
 
+LARGE = 1 << 40
+"""Size of a file that fits into no memory and on no disk: it is sparse."""
 COMMANDS = ("list", "status", "history", "verify", "gc --dry-run", "show WHO", "diff WHO")
 
 
@@ -56,7 +58,9 @@ def ready_node(make: MakeNode) -> FuzzedNode:
 
 
 def files_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    """Return the files below a folder that can be read whole."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sorted(path for path in found if path.stat().st_size < LARGE)
 
 
 def damage(draw: Callable[[Any], Any], path: Path, outside: Path) -> None:
@@ -85,13 +89,23 @@ def damage(draw: Callable[[Any], Any], path: Path, outside: Path) -> None:
         case "mode":
             path.chmod(draw(st.sampled_from([0o000, 0o644, 0o777, 0o4600])))
         case "large":
-            os.truncate(path, 1 << 40)
+            os.truncate(path, LARGE)
         case "rename":
             with contextlib.suppress(OSError, ValueError):  # no name of a file at all
                 path.rename(path.parent / draw(NAMES).replace("/", "-"))
         case _:
             with contextlib.suppress(OSError, ValueError):
-                shutil.copytree(path.parent, path.parent.parent / draw(NAMES).replace("/", "-"))
+                beside = path.parent.parent / draw(NAMES).replace("/", "-")
+                shutil.copytree(path.parent, beside, symlinks=True, copy_function=copy_sparse)
+
+
+def copy_sparse(source: str, target: str) -> None:
+    """Copy a file, of one that is made large only its size: the disk has no room for the rest."""
+    if (size := os.stat(source).st_size) < LARGE:
+        shutil.copy2(source, target)
+        return
+    Path(target).touch()
+    os.truncate(target, size)
 
 
 def reseal(path: Path) -> None:
