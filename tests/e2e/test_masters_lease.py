@@ -203,7 +203,9 @@ def test_hand_over_by_a_lease(masters: Masters, record: Record) -> None:
         assert released - activated >= held
         record.seconds(f"kubelet's start to release, lease {who}", released - start)
         record.seconds(f"lease {who}: held for", watch.holders[-1][0] - watch.holders[-2][0])
-        record.seconds(f"not serving at the hand-over, lease {who}", service.seconds_not_serving())
+        record.seconds(
+            f"not serving at the hand-over, lease {who}", service.seconds_not_serving(start)
+        )
         assert folder.present == []
     stored = lease(api)
     assert stored is not None
