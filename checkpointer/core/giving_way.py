@@ -6,8 +6,8 @@ It is chosen for the parent's sake, at the moment that costs least:
     a fresh parent                   when its container is made, before it has tried its ports; its
                                      sandbox is no sign: the kubelet may still need the API to make
                                      a container in it
-    a parent in crash-loop backoff   at its next start, before it has tried its ports; where one
-                                     such start was lost already, just ahead of it
+    a parent in crash-loop backoff   at its next start, before it has tried its ports; where two
+                                     such starts were lost, or one unseen, just ahead of it
     a parent that runs, not Ready    when the API has been there for long
     a parent that was refused        when the API has been there for long: the copy has its place;
                                      a DaemonSet's when its controller has deleted it, which shows
@@ -37,6 +37,10 @@ from checkpointer.core.workload import template_of
 FALSE_READY_SECONDS = 10.0
 """How long a parent must have run for its Ready to count beside a copy on the same ports: until
 it fails on the port, its probe is answered by the copy (seen on 1.36: Ready, dead 0.7 s later)."""
+
+TRIES = 2
+"""How many starts of a parent in backoff may be lost to it before its ports are freed ahead of one:
+a lost one costs the few seconds until the copy is back, the kubelet's jitter a quarter minute."""
 
 AHEAD_SECONDS = 1.0
 """How long before a parent's expected start its ports are freed for it."""
@@ -198,7 +202,8 @@ def _way_for(
         if is_settled and _has_run_for(track, situation.rules.hand_over_seconds, situation.now):
             return Moment("its parent runs and does not become Ready beside the copy", sandbox)
         return Wait("its parent, which runs beside it, to be Ready")
-    has_lost = checkpoint.record.hand_over.failures % 2 == 1 or track.parent_crashes > 0
+    tried = checkpoint.record.hand_over.failures % (TRIES + 1)
+    has_lost = tried == TRIES or track.parent_crashes > 0
     return _in_backoff(sandbox, idle, has_lost, situation)
 
 
