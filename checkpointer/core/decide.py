@@ -121,7 +121,7 @@ def decide(
             builder.add_own(checkpoint, pods, manifests, situation, own)
             continue
         track = with_absence(track, checkpoint.record, told, pods, elapsed, situation)
-        track = _with_leaving(track, seen.pods, pods, situation)
+        track = _with_leaving(track, pods, situation)
         stored_record = checkpoint.record
         is_active = manifests is not None and workload in manifests
         checkpoint = _informed(checkpoint, track, pods, is_active, now.boot_id)
@@ -403,14 +403,13 @@ def _with_record(checkpoint: Checkpoint, record: Record) -> Checkpoint:
     return checkpoint if record is checkpoint.record else replace(checkpoint, record=record)
 
 
-def _with_leaving(
-    track: Track,
-    all_pods: Fact[tuple[Pod, ...]],
-    pods: Fact[tuple[Pod, ...]],
-    situation: Situation,
-) -> Track:
-    """Remember whether the API has a parent here that stays; an empty list says nothing."""
-    if isinstance(all_pods, Unknown) or isinstance(pods, Unknown) or not all_pods.value:
+def _with_leaving(track: Track, pods: Fact[tuple[Pod, ...]], situation: Situation) -> Track:
+    """Remember whether the API, when it last had a parent here, had none that stays.
+
+    A list without any says nothing: another cluster's has none, and a pod is told to end before it
+    is gone.
+    """
+    if isinstance(pods, Unknown) or not pods.value:
         return track
     if situation.contact.state not in (ContactState.REACHABLE, ContactState.SUSPECT):
         return track

@@ -293,7 +293,7 @@ class FuzzedNode:
             status = path.lstat()
             content: Any = None
             if stat.S_ISREG(status.st_mode):
-                content = path.read_bytes()
+                content = path.read_bytes() if status.st_size < 1 << 20 else status.st_size
             elif stat.S_ISLNK(status.st_mode):
                 content = os.readlink(path)
             found[str(relative)] = (status.st_mode, content)
@@ -302,7 +302,9 @@ class FuzzedNode:
 
 def _is_ours(path: Path, manifests: Path) -> bool:
     with suppress(OSError):
-        if path.parent == manifests and path.name.startswith(PREFIX) and not path.is_symlink():
+        status = path.lstat()
+        is_readable = stat.S_ISREG(status.st_mode) and status.st_size < 1 << 20
+        if path.parent == manifests and path.name.startswith(PREFIX) and is_readable:
             return mark_of(path.read_bytes()) is not None
     return False
 

@@ -177,6 +177,10 @@ class Invariants:
             self._fail("activated only while contact is lost", node, f"{kind.name} while {state}")
         if node.now - node.answering_since > ANSWERING_SECONDS:
             self._fail("nothing is activated while the API answers", node, kind.name)
+        if not node.runtime.answers:
+            self._fail("activated only while the runtime answers", node, kind.name)
+        if kind.stage == 0 and self._is_taken_away(node, kind):
+            return
         knows = any(
             w.kind is kind and w.pod is not None and not w.is_terminating
             for w in node.kubelet.workers.values()
@@ -188,12 +192,15 @@ class Invariants:
             and node.now - self._seen[node.name, kind.name].up_at < GRACE_SECONDS
         ):
             self._fail("the kubelet is left time to restart what it knows", node, kind.name)
-        if not node.runtime.answers:
-            self._fail("activated only while the runtime answers", node, kind.name)
         for process in node.runtime.processes.values():
             is_sound = not process.is_doomed and not process.is_copy
             if process.kind is kind and is_sound and process.since < node.now:
                 self._fail("nothing is activated beside a running parent", node, kind.name)
+
+    def _is_taken_away(self, node: Node, kind: Kind) -> bool:
+        """Tell whether the API wants the parent to end: what is left of it is not waited for."""
+        pods = [p for p in self._world.cluster.pods_of(node.name) if p.kind is kind]
+        return all(p.is_terminating for p in pods)
 
     def _was_released(self, node: Node, kind: Kind) -> bool:
         """Tell whether a hand-over's deadline may be what counts, and not the grace."""

@@ -592,7 +592,7 @@ def test_a_parent_that_runs_in_between_is_down_all_the_same(up: float, seconds: 
     ("stage", "pods", "seconds"),
     [
         (0, (pod(terminating=True), OTHER_POD), 0.0),
-        (0, (OTHER_POD,), 0.0),
+        (0, (OTHER_POD,), 30.0),
         (0, (pod(), OTHER_POD), 30.0),
         (0, (), 30.0),
         (1, (pod(terminating=True), OTHER_POD), 300.0),
@@ -609,6 +609,14 @@ def test_a_parent_that_was_taken_away_is_not_waited_for(
     )
     gone = node.then(node.decide()).but(contact=lost(), pods=Unknown("contact is lost"))
     assert activated_at(gone, NOW) == pytest.approx(NOW + seconds, abs=0.1)
+
+
+def test_a_parent_that_was_taken_away_is_remembered_when_it_is_gone_from_the_list() -> None:
+    """Only by that: a list without it may be another cluster's at the same address."""
+    ends = IN_PLACE.but(contact=suspect(), pods=Known((pod(terminating=True), OTHER_POD)))
+    gone = ends.then(ends.decide()).but(pods=Known((OTHER_POD,)))
+    lost_then = gone.then(gone.decide()).but(contact=lost(), pods=Unknown("contact is lost"))
+    assert activated_at(lost_then, NOW) == pytest.approx(NOW, abs=0.1)
 
 
 @pytest.mark.parametrize(

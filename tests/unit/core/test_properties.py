@@ -337,14 +337,14 @@ def test_only_what_is_active_is_released_and_only_copies_are_killed(node: Node) 
 @MANY
 @given(NODES)
 def test_a_denied_api_activates_and_removes_nothing(node: Node) -> None:
-    """And releases only for a parent whose sandbox the kubelet has made."""
+    """And releases only for a parent that the kubelet has begun to start."""
     denied = replace(node.contact, state=ContactState.DENIED, is_answering=False)
     plan = node.but(contact=denied).decide()
     held = {c.workload for c in values(node.checkpoints) if c.hold}  # type: ignore[attr-defined]
     actions = [a for a in plan.actions if a.workload not in held]
     assert not [a for a in actions if isinstance(a, Activate | Remove)]
     released = [a for a in actions if isinstance(a, Release)]
-    assert all("sandbox" in release.reason for release in released)
+    assert all("is being started" in release.reason for release in released)
 
 
 @MANY
