@@ -110,7 +110,7 @@ def _run_alone(config: Config, arguments: argparse.Namespace) -> int:
     lock = InstanceLock(config.lock_file)
     held = os.environ.pop(HELD, "")
     if not (held.isdecimal() and lock.adopt(int(held))) and not lock.try_acquire():
-        print("checkpointer: parked behind the other instance", flush=True)
+        _say_parked(config.log.format)
         park(lock.path)
         try:
             lock.acquire()  # in here, at the price of more memory
@@ -120,6 +120,22 @@ def _run_alone(config: Config, arguments: argparse.Namespace) -> int:
         return _run_agent(config, arguments, lock)
     finally:
         lock.release()
+
+
+def _say_parked(form: str) -> None:
+    """Log that this instance waits, in the form of `report.log`, which it must not load."""
+    import sys
+    import time
+
+    message = "parked behind the other instance"
+    now = time.time()
+    at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+    line = f"{at} INFO    {message}"
+    if form == "json":  # none of the values needs quoting
+        line = (
+            f'{{"time": "{at}", "level": "info", "logger": "{__name__}", "message": "{message}"}}'
+        )
+    print(line, file=sys.stderr, flush=True)
 
 
 def _run_agent(

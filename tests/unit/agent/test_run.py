@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -240,6 +241,27 @@ def test_second_instance_waits_small_and_takes_over(web: SimulatedNode, start: A
     second.says("contact reachable")
     assert InstanceLock(web.folder / "run/checkpointer.lock").try_acquire() is False
     assert second.signal(signal.SIGTERM) == 0
+
+
+def test_parked_instance_says_so_as_the_log_would(web: SimulatedNode, start: Any) -> None:
+    """What reads the log by its form must not stumble over the line of the one that waits."""
+    first = start(*run(web))
+    wait_until(lambda: stored(web), 10, "the checkpoint")
+    told = {}
+    for form in ("json", "text"):
+        second = start(*run(web, "--log-format", form))
+        second.says("parked")
+        assert second.signal(signal.SIGTERM) == 0
+        (told[form],) = second.output.splitlines()
+    found = json.loads(told["json"])
+    assert found.pop("time")[-1] == "Z"
+    assert found == {
+        "level": "info",
+        "logger": "checkpointer.cli.run",
+        "message": "parked behind the other instance",
+    }
+    assert re.fullmatch(r"[\dT:.-]{23}Z INFO    parked behind the other instance", told["text"])
+    assert first.signal(signal.SIGTERM) == 0
 
 
 def test_parked_instance_ends_well(web: SimulatedNode, start: Any) -> None:
