@@ -225,7 +225,7 @@ def _parse(text: str | None, source: str, problems: list[str]) -> dict[str, Any]
         return {}
     for key, expected in (("apiVersion", API_VERSION), ("kind", KIND)):
         if document.pop(key, None) != expected:
-            problems.append(f"{key}: expected {expected}")
+            problems.append(f"{source}: {key}: expected {expected}")
     return document
 
 

@@ -185,10 +185,10 @@ def test_two_documents_are_refused() -> None:
     ],
 )
 def test_other_kind_of_file_is_refused(text: str, expected: tuple[str, ...]) -> None:
-    """A file of another kind or version is not taken for ours."""
+    """A file of another kind or version is not taken for ours, and told by its path."""
     with pytest.raises(ConfigError) as caught:
-        load(text)
-    assert caught.value.problems == expected
+        load(text, source="here")
+    assert caught.value.problems == tuple(f"here: {problem}" for problem in expected)
 
 
 def test_wrong_value_is_not_told_where_it_may_be_a_secret() -> None:
