@@ -135,11 +135,11 @@ def shell(node: Node) -> Shell:
 def web(node: Node) -> Iterator[str]:
     """A static pod that is somebody else's: its name."""
     path = node.manifests / "web.yaml"
-    spec = {**_runs_on_node(), "hostNetwork": True}
+    spec = {**_runs_on_node("web"), "hostNetwork": True}
     metadata = {"name": "web", "namespace": NAMESPACE}
-    path.write_text(
-        json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-    )
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    (node.store.parent / "web.new").write_text(json.dumps(pod))
+    (node.store.parent / "web.new").rename(path)  # the kubelet reads at once what it sees
     wait_for("the static pod", lambda: node.containerd.running("web"), 60)
     yield "web"
     path.unlink(missing_ok=True)
@@ -165,13 +165,15 @@ def gateway(node: Node, shell: Shell) -> Iterator[str]:
     node.start_agent()
 
 
-def _runs_on_node() -> dict[str, Any]:
+def _runs_on_node(container: str = "main") -> dict[str, Any]:
     return {
         "nodeName": NODE,
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
         "tolerations": [{"operator": "Exists"}],
-        "containers": [{"name": "main", "image": images.PAUSE, "imagePullPolicy": "IfNotPresent"}],
+        "containers": [
+            {"name": container, "image": images.PAUSE, "imagePullPolicy": "IfNotPresent"}
+        ],
     }
 
 
