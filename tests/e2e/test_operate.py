@@ -304,7 +304,7 @@ def test_at_three_in_the_morning(node: Node, shell: Shell, web: str, record: Rec
     node.power_cut()
     booted = time.time()
     node.power_on(with_agent=False)
-    wait_for("the static pod", lambda: node.containerd.running("main"), 120)
+    wait_for("the static pod", lambda: node.containerd.running("web"), 120)
     assert node.runtime is not None
     node.runtime.freeze()
     try:
