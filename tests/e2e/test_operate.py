@@ -238,7 +238,7 @@ def test_logs_of_whoever_runs(node: Node, shell: Shell, web: str) -> None:
 def test_restarts(node: Node, shell: Shell, web: str, record: Record) -> None:
     """A static pod by its manifest, an API pod's containers: others in each, and nothing lost."""
     manifest = (node.manifests / "web.yaml").read_bytes()
-    for name, running in ((web, "main"), (SCHEDULER, SCHEDULER)):
+    for name, running in ((web, web), (SCHEDULER, SCHEDULER)):
         before = set(node.containerd.running(running))
         done = shell(f"restart {name}")
         record.seconds(f"restart {name}", done.seconds)
