@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from checkpointer.config import Config
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 END_SECONDS = 20.0
 """How long a loop may take to end: a cycle under way goes to its end, and what it stops in the
 runtime takes its time. Less than the grace of the agent's own pod."""
+
+AWAKE_SECONDS = 10.0
+"""How often the main thread looks whether a signal has come that did not wake it."""
 
 
 class Loop:
@@ -46,7 +50,7 @@ class Loop:
         Raises what the loop raised.
         """
         self._thread.start()
-        self._wake.get()
+        self._wait()
         self._thread.join(END_SECONDS)
         if self._error is not None:
             raise self._error
@@ -58,6 +62,16 @@ class Loop:
         if self._agent is not None:
             self._agent.stop()
         self._wake.put(None)
+
+    def _wait(self) -> None:
+        """Wait for the loop's end or a signal.
+
+        The kernel may give a signal to another thread than this one, which then sleeps on: its
+        handler runs when it is awake.
+        """
+        while True:
+            with suppress(queue.Empty):
+                return self._wake.get(timeout=AWAKE_SECONDS)
 
     def _run(self) -> None:
         try:
