@@ -30,9 +30,6 @@ WORTH_SECONDS = 15.0
 """How near a parent's next start must be for the copy not to come back before it: that takes the
 copy some seconds, and another hand-over as many."""
 
-OVERDUE_SECONDS = 17.0
-"""How late the kubelet's start of a parent may be: its retries come up to 15 s after their time."""
-
 UP_SECONDS = 20.0
 """How long a parent must run to count as up again: one that keeps crashing runs in between."""
 
@@ -184,9 +181,7 @@ def _under_way(
     way = hand_over.failed(record.hand_over, track, situation)
     reason = "its parent was not back in time when it was given way"
     if hand_over.time_left(record.hand_over, situation) > 0:
-        reason = "its parent was not started in time when it was given way"
-        if track.parent_crashes:
-            reason = "its parent died when it was given way, and is not started again soon"
+        reason = "its parent died when it was given way, and is not started again soon"
     if way.refused:
         reason = "its parent failed when it was given way"
     again = replace(record, hand_over=way)
@@ -209,7 +204,7 @@ def _parent_needs(
     left = hand_over.time_left(way, situation)
     is_down = not occupancy.parent_running
     is_dead = is_down and track.parent_crashes >= hand_over.CRASHES
-    if left > 0 and not is_dead and not _is_started_late(occupancy, track, way, situation):
+    if left > 0 and not is_dead and not _is_started_late(occupancy, track, situation):
         return f"its parent to serve, {left:.0f} s more"
     if occupancy.copy_running:
         return "the released copy to end"
@@ -224,17 +219,13 @@ def _parent_needs(
     return "its parent to be Ready"
 
 
-def _is_started_late(
-    occupancy: Occupancy, track: Track, way: HandOver, situation: Situation
-) -> bool:
+def _is_started_late(occupancy: Occupancy, track: Track, situation: Situation) -> bool:
     """Tell whether the parent has lost its start, and the kubelet's next one is not worth a wait.
 
     Seen on 1.36: an API server tries its port 0.1 s after its start. One deep in its backoff that
-    found the copy's still there would be waited for, dark, until the deadline; so would one that
-    was given way ahead of a start that does not come, where the kubelet's backoff has grown by
-    what the runtime does not list (containers that could not be made).
+    found the copy's still there would be waited for, dark, until the deadline.
     """
-    if occupancy.parent_running:
+    if occupancy.parent_running or not track.parent_crashes:
         return False
     starts = [
         start_in(sandbox, dead, situation)
@@ -242,12 +233,7 @@ def _is_started_late(
         if (dead := [c for c in occupancy.parent_others if c.sandbox_id == sandbox.id])
         and all(c.state is ContainerState.EXITED for c in dead)
     ]
-    if not starts:
-        return False
-    if track.parent_crashes:
-        return min(starts) > WORTH_SECONDS
-    was_due = situation.now + max(starts)
-    return way.since <= was_due < situation.now - OVERDUE_SECONDS
+    return bool(starts) and min(starts) > WORTH_SECONDS
 
 
 def _up(stage: int, track: Track, occupancy: Occupancy, situation: Situation) -> Track:

@@ -436,20 +436,6 @@ def test_what_dies_while_the_api_is_away_has_not_failed(
     assert plan.memory.tracks[API].parent_crashes == 0
 
 
-@pytest.mark.parametrize(("after", "returns"), [(17.9, False), (18.1, True)])
-def test_a_start_that_does_not_come_when_it_was_due_is_not_waited_for(
-    after: float, returns: bool
-) -> None:
-    """The runtime does not list all that the kubelet counts: the forecast may be minutes early."""
-    sandbox = parent_sandbox()
-    before = dead(container_of(sandbox, id="before", created_at=stamp(NOW - 9)), 1)
-    node = RELEASED.but(contact=lost(NOW + 1), runtime=Known(Runtime((sandbox,), (before,))))
-    node = node.then(node.decide(NOW + 1))
-    plan = node.decide(NOW + after)
-    reason = "its parent was not started in time when it was given way"
-    assert plan.actions == ((Activate(API, 1, 5, reason),) if returns else ())
-
-
 @pytest.mark.parametrize(
     ("stage", "contact", "activates"),
     [
