@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from checkpointer.simulation.scenario import Story
 
-HELP = "show the whole story on a simulated node: snapshot, power cut, recovery, release"
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _PREFIX = "checkpointer-demo-"
 _MAX_PLACE = 32

@@ -145,11 +145,12 @@ def _run_agent(
     import signal
 
     from checkpointer.cli.loop import Loop
+    from checkpointer.parked import SIGNALS
 
     loop = Loop(config, once=arguments.once, dry_run=arguments.dry_run)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: loop.stop())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked by `park`
     if not loop.run():
         complain(
             f"the loop hangs and is given up: is {config.store_directory}, "

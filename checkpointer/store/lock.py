@@ -16,7 +16,6 @@ from checkpointer.store.errors import StoreError, UnsafePathError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
 DEFAULT_PATH = "/run/pod-checkpointer/lock"
@@ -50,21 +49,14 @@ class InstanceLock:
         """Take the lock if nobody holds it; return whether it is ours. Raises StoreError."""
         return self._handle is not None or self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def acquire(
-        self,
-        on_wait: Callable[[], None] | None = None,
-        signals: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT),
-    ) -> bool:
+    def acquire(self, signals: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT)) -> bool:
         """Take the lock, waiting for it if need be; return whether it had to wait.
 
-        `on_wait` is called once before the wait. Only for the main thread: the wait sits in the
-        kernel, and a signal ends it by LockWaitEndedError, also one that was blocked until then.
-        Raises StoreError.
+        Only for the main thread: the wait sits in the kernel, and a signal ends it by
+        LockWaitEndedError, also one that was blocked until then. Raises StoreError.
         """
         if self.try_acquire():
             return False
-        if on_wait is not None:
-            on_wait()
         received: list[int] = []
         waiting = False
 

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
+from tests.e2e.cluster.background import Background
 from tests.e2e.cluster.control_plane import API_SERVER, NAMESPACE, WORKLOADS
 from tests.e2e.cluster.images import PAUSE
 from tests.e2e.cluster.node import Node
@@ -42,7 +42,7 @@ spec:
 }
 
 
-class Killer:
+class Killer(Background):
     """Kills the agent at random moments and starts it again at once, as a supervisor does.
 
     Every other life is too short to get anything done; the others may last long enough. After some
@@ -52,24 +52,10 @@ class Killer:
 
     def __init__(self, node: Node, draw: random.Random) -> None:
         self._node, self._draw = node, draw
-        self._over = threading.Event()
+        super().__init__()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._kill_again_and_again, name="killer")
         self._most = draw.randint(4, 10)
         self.kills = 0
-
-    def __enter__(self) -> Killer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
 
     def power_cycle(self) -> None:
         """Cut and restore the power while nobody would start an agent on a machine that is off."""
@@ -77,7 +63,7 @@ class Killer:
             self._node.power_cut()
             self._node.power_on()
 
-    def _kill_again_and_again(self) -> None:
+    def _work(self) -> None:
         while self.kills < self._most:
             short = self.kills % 2 == 0
             life = self._draw.uniform(0.05, 2.0) if short else self._draw.uniform(2.0, 15.0)

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,10 +34,10 @@ LONGEST_START_SECONDS = 480.0
 """The kubelet's longest backoff, and half of it that its jitter may add, and the start."""
 
 
-@pytest.fixture
-def sharing_node(maker: Maker) -> Iterator[Node]:
-    """A node whose API servers may listen beside each other."""
-    node = maker.node(Options(share_port=True))
+@contextmanager
+def ready_node(maker: Maker, options: Options) -> Iterator[Node]:
+    """Build a node that has its checkpoints; remove it in the end."""
+    node = maker.node(options)
     try:
         node.build()
         node.start_agent()
@@ -44,6 +45,13 @@ def sharing_node(maker: Maker) -> Iterator[Node]:
         yield node
     finally:
         node.remove()
+
+
+@pytest.fixture
+def sharing_node(maker: Maker) -> Iterator[Node]:
+    """A node whose API servers may listen beside each other."""
+    with ready_node(maker, Options(share_port=True)) as node:
+        yield node
 
 
 def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> None:
@@ -83,14 +91,8 @@ def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> 
 @pytest.fixture
 def declaring_node(maker: Maker) -> Iterator[Node]:
     """A node whose API server declares its port, on the host's network."""
-    node = maker.node(Options(declared_ports=True))
-    try:
-        node.build()
-        node.start_agent()
-        node.wait_for_checkpoints(60)
+    with ready_node(maker, Options(declared_ports=True)) as node:
         yield node
-    finally:
-        node.remove()
 
 
 def test_power_cycle_with_a_declared_port(declaring_node: Node, record: Record) -> None:

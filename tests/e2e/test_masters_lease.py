@@ -6,19 +6,18 @@ The other master is a second API server of the same cluster, at an address of it
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 import yaml
 
 from checkpointer.node.lease import NAME
 from tests.e2e.cluster.api import Api, ApiError, Object
+from tests.e2e.cluster.background import Background
 from tests.e2e.cluster.control_plane import (
     API_SERVER,
     FIRST_PORT,
@@ -114,28 +113,14 @@ def give_rights(node: Node) -> None:
         on_disk.write_text(content)
 
 
-class LeaseWatch:
+class LeaseWatch(Background):
     """Who had the Lease when: asked of the other master's API server, which does not go away."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask_again_and_again, name="lease-watch")
+        super().__init__()
         self.holders: list[tuple[float, str]] = []
         """Each change: when it was seen, and the holder's name, empty when it was free."""
-
-    def __enter__(self) -> LeaseWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
 
     @property
     def order(self) -> list[str]:
@@ -144,7 +129,7 @@ class LeaseWatch:
     def holder_at(self, moment: float) -> str:
         return next((h for seen, h in reversed(self.holders) if seen <= moment), "")
 
-    def _ask_again_and_again(self) -> None:
+    def _work(self) -> None:
         while not self._over.wait(0.05):
             try:
                 holder = holder_of(self._api)

@@ -6,14 +6,14 @@ import ctypes
 import os
 import select
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 from tests.e2e.cluster.agent import MANIFEST_PREFIX
+from tests.e2e.cluster.background import Background
 
 _APPEARED = 0x00000100 | 0x00000080  # IN_CREATE | IN_MOVED_TO
 _WENT = 0x00000200 | 0x00000040  # IN_DELETE | IN_MOVED_FROM
@@ -30,7 +30,7 @@ class Happening:
     appeared: bool
 
 
-class FolderWatch:
+class FolderWatch(Background):
     """Records the comings and goings of the agent's manifests while the context lasts.
 
     The agent's temporary files begin with a dot and are none: the kubelet ignores them as well.
@@ -39,25 +39,17 @@ class FolderWatch:
     def __init__(self, folder: Path, on_appeared: Callable[[Path], None] = lambda _: None) -> None:
         self._folder, self._on_appeared = folder, on_appeared
         self._happenings: list[Happening] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="folder-watch")
+        super().__init__()
         self._file = -1
 
-    def __enter__(self) -> FolderWatch:
+    def __enter__(self) -> Self:
         self._file = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if _libc.inotify_add_watch(self._file, os.fsencode(self._folder), _APPEARED | _WENT) < 0:
             raise OSError(ctypes.get_errno(), f"cannot watch {self._folder}")
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
         os.close(self._file)
 
     @property
@@ -82,7 +74,7 @@ class FolderWatch:
         found = (h for h in self.happenings if part in h.name and h.appeared == appeared)
         return next((h.moment for h in found), None)
 
-    def _read(self) -> None:
+    def _work(self) -> None:
         while not self._over.is_set():
             if not select.select([self._file], [], [], 0.1)[0]:
                 continue

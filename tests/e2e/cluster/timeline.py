@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http.client
 import math
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
+
+from tests.e2e.cluster.background import Background
 
 INTERVAL_SECONDS = 0.1
 
@@ -39,27 +39,13 @@ class Server(Protocol):
     def request(self, method: str, path: str, *, seconds: float) -> tuple[int, str]: ...
 
 
-class Timeline:
+class Timeline(Background):
     """Samples /readyz, or another path, from entering the context to leaving it."""
 
     def __init__(self, api: Server, path: str = "/readyz") -> None:
         self._api, self._path = api, path
         self._samples: list[Sample] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask_again_and_again, name="timeline")
-
-    def __enter__(self) -> Timeline:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
+        super().__init__()
 
     @property
     def samples(self) -> list[Sample]:
@@ -109,7 +95,7 @@ class Timeline:
         first = next((s.asked for s in self.samples if s.ready and s.asked >= after), math.inf)
         return Counter(s.said for s in self.samples if s.asked > first and not s.ready)
 
-    def _ask_again_and_again(self) -> None:
+    def _work(self) -> None:
         while not self._over.is_set():
             asked = time.monotonic()
             said = self._ask()

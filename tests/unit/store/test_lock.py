@@ -20,7 +20,10 @@ WAITER = """
 import sys
 from checkpointer.store.lock import InstanceLock, LockWaitEndedError
 try:
-    waited = InstanceLock(sys.argv[1]).acquire(lambda: print("waiting", flush=True))
+    lock = InstanceLock(sys.argv[1])
+    if not lock.try_acquire():
+        print("waiting", flush=True)
+    waited = lock.acquire()
 except LockWaitEndedError as error:
     print(error, flush=True)
     sys.exit(7)
@@ -187,8 +190,9 @@ def test_handlers_of_signals_are_as_before(path, held):
     """The wait borrows them and gives them back, whichever way it ends."""
     before = signal.getsignal(signal.SIGUSR1)
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
     with pytest.raises(LockWaitEndedError) as error:
-        InstanceLock(path).acquire(timer.start, signals=(signal.SIGUSR1,))
+        InstanceLock(path).acquire(signals=(signal.SIGUSR1,))
     timer.join()
     assert error.value.signal_number == signal.SIGUSR1
     assert signal.getsignal(signal.SIGUSR1) == before
