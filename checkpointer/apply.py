@@ -8,7 +8,8 @@ down. Records are written before the actions that count on them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,8 @@ class Applier:
         self._is_runtime_silent = False
         """Whether the runtime let a stop time out: it is asked to stop no more in this cycle, which
         would take as long again for each container."""
+        self._killed: set[str] = set()
+        """The containers that were killed in this cycle."""
         self.delete_pod: Callable[[str, str, str], None] = _cannot_delete
         """Deletes a pod by namespace, name and UID through the API."""
         self.is_overtaken: Callable[[], bool] = lambda: False
@@ -98,6 +101,7 @@ class Applier:
     ) -> bool:
         """Carry the plan out as far as possible; return whether all of it succeeded."""
         self._is_runtime_silent = False
+        self._killed.clear()
         if self._dry_run:
             self._foretell(plan, pods)
             return True
@@ -106,6 +110,7 @@ class Applier:
             for action in plan.actions
             if (failure := self._failures.get(_key(action))) and now.monotonic < failure.retry_at
         }
+        self._free_ports(action for action in plan.actions if action.workload not in held)
         done = True
         for workload, record in plan.records.items():
             if workload not in held:
@@ -118,6 +123,20 @@ class Applier:
                 done &= self._try(action, seen, pods, now)
         self._forget(plan, pods, now)
         return done and not held
+
+    def _free_ports(self, actions: Iterable[Action]) -> None:
+        """Kill the copies that make way before anything is written.
+
+        The parent tries its ports a quarter of a second after its container is made (seen on
+        1.36), and does not wait for a slow disk. What fails here is tried again, and told, once the
+        manifest is gone; a copy that the kubelet starts anew in between is for the next cycle. Not
+        where the release has failed before: that may be the removal of its manifest, and its copy
+        would be killed with every try.
+        """
+        for action in actions:
+            if isinstance(action, Release) and _key(action) not in self._failures:
+                with suppress(Exception):
+                    self._kill(action.kill)
 
     @property
     def has_failed(self) -> bool:
@@ -261,8 +280,14 @@ class Applier:
             self._stop_each(self.runtime.stop_sandbox, action.stop_sandboxes)
 
     def _kill(self, containers: tuple[str, ...]) -> None:
-        if (runtime := self.runtime) is not None:
-            self._stop_each(lambda container: runtime.stop_container(container, 0), containers)
+        if (runtime := self.runtime) is None:
+            return
+
+        def kill(container: str) -> None:
+            runtime.stop_container(container, 0)
+            self._killed.add(container)
+
+        self._stop_each(kill, tuple(c for c in containers if c not in self._killed))
 
     def _stop_each(self, stop: Callable[[str], None], ids: tuple[str, ...]) -> None:
         """Stop every one of them, also after one failed; then raise the first failure."""

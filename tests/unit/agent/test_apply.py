@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from checkpointer.apply import Applier
-from checkpointer.core.checkpoint import Record
+from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.contact import initial_contact
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
@@ -50,6 +50,7 @@ class FakeRuntime:
         self.stopped: list[tuple[str, ...]] = []
         self.stubborn: set[str] = set()
         self.silent: set[str] = set()
+        self.on_stop: Callable[[], None] = lambda: None
 
     def stop_container(self, container: str, grace_seconds: int) -> None:
         self._stop("container", container, str(grace_seconds))
@@ -59,6 +60,7 @@ class FakeRuntime:
 
     def _stop(self, *what: str) -> None:
         self.stopped.append(what)
+        self.on_stop()
         if what[1] in self.silent:
             raise RuntimeSilentError(f"{what[1]}: no answer within 10.0 s")
         if what[1] in self.stubborn:
@@ -289,6 +291,37 @@ def test_release_removes_the_manifest_and_kills_at_once(bench: Bench) -> None:
     assert bench.apply(Release(A, path.name, "back", ("c1", "c2")))
     assert bench.active == []
     assert runtime.stopped == [("container", "c1", "0"), ("container", "c2", "0")]
+
+
+def test_copy_is_killed_before_anything_is_written(bench: Bench) -> None:
+    """The parent that needs its ports does not wait for the disk."""
+    runtime = FakeRuntime()
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    bench.apply(activate(A))
+    (path,) = bench.manifests.iterdir()
+    seen: list[tuple[bool, str]] = []
+    runtime.on_stop = lambda: seen.append((path.exists(), bench.record(A).hand_over.to))
+    record = Record(hand_over=HandOver("uid-a"))
+    assert bench.apply(Release(A, path.name, "back", ("c1",)), records={A: record})
+    assert seen == [(True, "")]
+    assert (path.exists(), bench.record(A).hand_over.to) == (False, "uid-a")
+    assert runtime.stopped == [("container", "c1", "0")]
+
+
+def test_copy_whose_manifest_stays_is_killed_once(bench: Bench) -> None:
+    """The kubelet starts it again: with each try to remove the manifest it would die anew."""
+    runtime = FakeRuntime()
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    bench.apply(activate(A))
+    (path,) = bench.manifests.iterdir()
+    content = path.read_bytes()
+    path.write_text("somebody else's")
+    assert not bench.apply(Release(A, path.name, "back", ("c1",)))
+    assert not bench.apply(Release(A, path.name, "back", ("c1",)), at=1.0)
+    assert runtime.stopped == [("container", "c1", "0")]
+    path.write_bytes(content)
+    assert bench.apply(Release(A, path.name, "back", ("c2",)), at=60.0)
+    assert runtime.stopped[1:] == [("container", "c2", "0")]
 
 
 def test_one_that_does_not_stop_does_not_save_the_others(bench: Bench) -> None:
