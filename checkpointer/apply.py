@@ -28,6 +28,7 @@ from checkpointer.core.plan import (
     Remove,
     ReplaceParent,
     Snapshot,
+    StartAnew,
 )
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError, NotCheckpointableError, RuntimeSilentError
@@ -233,6 +234,8 @@ class Applier:
                 self._kill(kill)
             case Kill(_, kill):
                 self._kill(kill)
+            case StartAnew():
+                self._start_anew(action)
             case ReplaceParent(workload, name, uid, reason):
                 self.delete_pod(workload.namespace, name, uid)
                 log.info("deleted pod %s of %s: %s", name, workload, reason)
@@ -288,6 +291,13 @@ class Applier:
             self._killed.add(container)
 
         self._stop_each(kill, tuple(c for c in containers if c not in self._killed))
+
+    def _start_anew(self, action: StartAnew) -> None:
+        if (runtime := self.runtime) is None:
+            return
+        self._stop_each(runtime.remove_container, action.containers)
+        self._stop_each(runtime.stop_sandbox, (action.sandbox,))
+        log.info("had the parent of %s started anew", action.workload)
 
     def _stop_each(self, stop: Callable[[str], None], ids: tuple[str, ...]) -> None:
         """Stop every one of them, also after one failed; then raise the first failure."""

@@ -10,15 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import start_in
+from checkpointer.core.backoff import dead_of, is_kept, start_in
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
 from checkpointer.core.parent import with_parent
-from checkpointer.core.plan import Activate, Kill, Track
-from checkpointer.core.runtime import ContainerState
+from checkpointer.core.plan import Activate, Kill, StartAnew, Track
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import template_of
@@ -27,8 +26,15 @@ LAST_ANSWER_SECONDS = 5.0
 """How long after the beginning of a hand-over an answer may still be the released copy's."""
 
 WORTH_SECONDS = 15.0
-"""How near a parent's next start must be for the copy not to come back before it: that takes the
-copy some seconds, and another hand-over as many."""
+"""How near a parent's next start must be for the copy not to come back before it, where it is not
+started anew: that takes the copy some seconds, and another hand-over as many."""
+
+ANEW_TRIES, ANEW_SECONDS = 3, 3.0
+"""How often it is tried in one hand-over to have a parent started anew, and how long each may take.
+"""
+
+LATE_SECONDS = 10.0
+"""How long a hand-over lasts before a parent is given up that is down for long: all tries."""
 
 UP_SECONDS = 20.0
 """How long a parent must run to count as up again: one that keeps crashing runs in between."""
@@ -143,6 +149,7 @@ def _start(
         excused_attempts=0,
         running_since=None,
         parent_crashes=0,
+        started_anew=(0, 0.0),
         refused="",
     )
     standing = Standing("active", "the kubelet to start it")
@@ -172,8 +179,13 @@ def _under_way(
         if any(p.ready and is_current(p, found.parent_up) for p in stays):
             done = replace(record, hand_over=HandOver())
             return Step(Standing("standby"), replace(track, parent_crashes=0), record=done)
-    if revision.stage > 0 and not is_reachable:
-        track = replace(track, parent_crashes=0)  # it dies for the API's absence, as its copy would
+    if _dies_for_the_api(revision, situation):
+        track = replace(track, parent_crashes=0)
+    else:
+        track, action = _start_anew(checkpoint, found, track, situation)
+        if action is not None:
+            standing = Standing("handing over", "the kubelet to start its parent")
+            return Step(standing, track, action, situation.rules.watch_seconds)
     waits_for = _parent_needs(revision, found, track, checkpoint.record.hand_over, situation)
     if waits_for is not None:
         left = hand_over.time_left(record.hand_over, situation)
@@ -186,6 +198,34 @@ def _under_way(
         reason = "its parent failed when it was given way"
     again = replace(record, hand_over=way)
     return _start(checkpoint, again, reason, bool(way.refused), track, situation)
+
+
+def _dies_for_the_api(revision: Revision, situation: Situation) -> bool:
+    """Tell whether the API's absence may be what a parent dies for; its copy would, too."""
+    return revision.stage > 0 and situation.contact.state is not ContactState.REACHABLE
+
+
+def _start_anew(
+    checkpoint: Checkpoint, occupancy: Occupancy, track: Track, situation: Situation
+) -> tuple[Track, StartAnew | None]:
+    """Have a parent that is down started at once, now that its ports are free.
+
+    It was in its backoff when the hand-over began, or has lost its first start to the copy. Tried
+    again for a while: the kubelet may look at the pod between the two steps, and start it in a
+    sandbox that ends (seen on 1.36), or make it a sandbox only.
+    """
+    way = checkpoint.record.hand_over
+    sandbox = next((s for s in occupancy.parent_sandboxes if s.uid == way.to), None)
+    dead = None if sandbox is None else dead_of(sandbox, occupancy)
+    if sandbox is None or dead is None or occupancy.copy_running:
+        return track, None
+    tries, last = track.started_anew
+    is_due = bool(dead) if not tries else situation.now - last >= ANEW_SECONDS
+    is_failing = tries == ANEW_TRIES or track.parent_crashes >= hand_over.CRASHES
+    if not is_due or is_failing or not is_kept((sandbox, *dead), situation):
+        return track, None
+    track = replace(track, started_anew=(tries + 1, situation.now))
+    return track, StartAnew(checkpoint.workload, sandbox.id, tuple(c.id for c in dead))
 
 
 def _parent_needs(
@@ -204,7 +244,8 @@ def _parent_needs(
     left = hand_over.time_left(way, situation)
     is_down = not occupancy.parent_running
     is_dead = is_down and track.parent_crashes >= hand_over.CRASHES
-    if left > 0 and not is_dead and not _is_started_late(occupancy, track, situation):
+    is_young = situation.now - way.since < LATE_SECONDS or _dies_for_the_api(revision, situation)
+    if left > 0 and not is_dead and (is_young or not _is_started_late(occupancy, situation)):
         return f"its parent to serve, {left:.0f} s more"
     if occupancy.copy_running:
         return "the released copy to end"
@@ -219,19 +260,12 @@ def _parent_needs(
     return "its parent to be Ready"
 
 
-def _is_started_late(occupancy: Occupancy, track: Track, situation: Situation) -> bool:
-    """Tell whether the parent has lost its start, and the kubelet's next one is not worth a wait.
-
-    Seen on 1.36: an API server tries its port 0.1 s after its start. One deep in its backoff that
-    found the copy's still there would be waited for, dark, until the deadline.
-    """
-    if occupancy.parent_running or not track.parent_crashes:
-        return False
+def _is_started_late(occupancy: Occupancy, situation: Situation) -> bool:
+    """Tell whether the parent is down, and the kubelet's next start of it is not worth a wait."""
     starts = [
         start_in(sandbox, dead, situation)
         for sandbox in occupancy.parent_sandboxes
-        if (dead := [c for c in occupancy.parent_others if c.sandbox_id == sandbox.id])
-        and all(c.state is ContainerState.EXITED for c in dead)
+        if (dead := dead_of(sandbox, occupancy))
     ]
     return bool(starts) and min(starts) > WORTH_SECONDS
 

@@ -1,4 +1,4 @@
-"""When the kubelet restarts a container that has died: its crash-loop backoff.
+"""When the kubelet restarts a container that has died: its crash-loop backoff, and how it ends.
 
 Initial 10 s, doubling, at most 300 s or what the node's configuration says; the first restart is
 immediate. Since 1.34 the retry comes between the end of the backoff and half of what is left of
@@ -9,17 +9,42 @@ is an estimate from what it does list: the restart count, and when the container
 The restart count lives in the pod's status and goes on over a restart of the kubelet and a power
 cycle; the backoff does not. But each backoff takes its time: no more of them can have passed than
 there was time for.
+
+The kubelet reckons it from when the newest dead container of the name ended, as the runtime tells
+(kuberuntime_manager.go, doBackOff): one that the runtime has forgotten is not waited for. To look
+at the pod again before its time it wants more, such as the end of its sandbox (kubelet.go,
+isSyncPodWorthy). Both done, it made a new sandbox and a container in it half a second later (seen
+on 1.36, deep in the backoff; with the dead container forgotten and the sandbox left, when it was
+due).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from checkpointer.core.facts import Known
-from checkpointer.core.runtime import Container, Sandbox
+from checkpointer.core.occupancy import Occupancy
+from checkpointer.core.runtime import Container, ContainerState, Sandbox
 from checkpointer.core.situation import Situation
 
 INITIAL_SECONDS = 10.0
+
+
+def dead_of(sandbox: Sandbox, occupancy: Occupancy) -> tuple[Container, ...] | None:
+    """Return the dead containers of this parent; None where one is up or about to be started."""
+    mine = [c for c in occupancy.parent_others if c.pod_uid == sandbox.uid]
+    is_up = any(uid == sandbox.uid for uid, _ in occupancy.parent_up)
+    if is_up or any(c.state is not ContainerState.EXITED for c in mine):
+        return None
+    return tuple(mine)
+
+
+def is_kept(made: Iterable[Sandbox | Container], situation: Situation) -> bool:
+    """Tell whether the kubelet that runs now has made one of these: it keeps their pod running."""
+    kubelet = situation.kubelet
+    if not isinstance(kubelet, Known) or not kubelet.value.listening:
+        return False
+    return any(m.created_at > kubelet.value.started_at for m in made)
 
 
 def start_in(sandbox: Sandbox, dead: Sequence[Container], situation: Situation) -> float:

@@ -6,8 +6,9 @@ It is chosen for the parent's sake, at the moment that costs least:
     a fresh parent                   when its container is made, before it has tried its ports; its
                                      sandbox is no sign: the kubelet may still need the API to make
                                      a container in it
-    a parent in crash-loop backoff   at its next start, before it has tried its ports; where two
-                                     such starts were lost, or one unseen, just ahead of it
+    a parent in crash-loop backoff   at once, where the API says that it is wanted and the kubelet
+                                     starts it: it is started anew then, see `backoff`; else at its
+                                     next start
     a parent that runs, not Ready    when the API has been there for long
     a parent that was refused        when the API has been there for long: the copy has its place;
                                      a DaemonSet's when its controller has deleted it, which shows
@@ -19,10 +20,11 @@ It is chosen for the parent's sake, at the moment that costs least:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import start_in
+from checkpointer.core.backoff import dead_of, is_kept, start_in
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision, active_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known
@@ -30,6 +32,7 @@ from checkpointer.core.lease import ASK_AGAIN_SECONDS
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
 from checkpointer.core.plan import Track
+from checkpointer.core.replacement import is_replaced
 from checkpointer.core.runtime import Container, ContainerState, Sandbox
 from checkpointer.core.situation import Situation
 from checkpointer.core.workload import template_of
@@ -37,13 +40,6 @@ from checkpointer.core.workload import template_of
 FALSE_READY_SECONDS = 10.0
 """How long a parent must have run for its Ready to count beside a copy on the same ports: until
 it fails on the port, its probe is answered by the copy (seen on 1.36: Ready, dead 0.7 s later)."""
-
-TRIES = 2
-"""How many starts of a parent in backoff may be lost to it before its ports are freed ahead of one:
-a lost one costs the few seconds until the copy is back, the kubelet's jitter a quarter minute."""
-
-AHEAD_SECONDS = 1.0
-"""How long before a parent's expected start its ports are freed for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +103,9 @@ def moment_of(
         return None
     waits: list[Wait] = []
     for sandbox in occupancy.parent_sandboxes:
-        found = _way_for(checkpoint, active, manifest, sandbox, occupancy, before, track, situation)
+        found = _way_for(
+            checkpoint, active, manifest, sandbox, pods, occupancy, before, track, situation
+        )
         if isinstance(found, Moment):
             return _in_turn(found, active, situation)
         waits += [found] if found else []
@@ -169,6 +167,7 @@ def _way_for(
     active: Revision | None,
     manifest: ActiveManifest,
     sandbox: Sandbox,
+    pods: Fact[tuple[Pod, ...]],
     occupancy: Occupancy,
     before: Track,
     track: Track,
@@ -185,6 +184,9 @@ def _way_for(
         return Wait(*against)
     if active is not None and active.has_init and not idle and not _have_app(mine, active):
         return Wait("its parent's init containers", is_long=False)
+    dead = dead_of(sandbox, occupancy)
+    if dead and is_kept(dead, situation) and situation.contact.is_answering:
+        return _in_backoff(checkpoint, sandbox, dead, pods, situation)
     is_fresh = sandbox.created_at > manifest.written_at
     if not mine and not idle:
         watch = 0.0 if is_fresh else situation.rules.backoff_watch_seconds
@@ -202,27 +204,30 @@ def _way_for(
         if is_settled and _has_run_for(track, situation.rules.hand_over_seconds, situation.now):
             return Moment("its parent runs and does not become Ready beside the copy", sandbox)
         return Wait("its parent, which runs beside it, to be Ready")
-    tried = checkpoint.record.hand_over.failures % (TRIES + 1)
-    has_lost = tried == TRIES or track.parent_crashes > 0
-    return _in_backoff(sandbox, idle, has_lost, situation)
+    return _wait_for_start(sandbox, dead, situation) if dead else None
 
 
 def _in_backoff(
-    sandbox: Sandbox, dead: list[Container], has_lost: bool, situation: Situation
-) -> Moment | Wait | None:
-    """Make way just ahead of the next start of a parent that has lost a start before.
+    checkpoint: Checkpoint,
+    sandbox: Sandbox,
+    dead: Sequence[Container],
+    pods: Fact[tuple[Pod, ...]],
+    situation: Situation,
+) -> Moment | Wait:
+    """Make way for a parent that the kubelet starts, and is wanted: at once, it is started anew."""
+    wait = _wait_for_start(sandbox, dead, situation)
+    is_reachable = situation.contact.state is ContactState.REACHABLE
+    is_wanted = isinstance(pods, Known) and any(
+        p.uid == sandbox.uid and not p.terminating and not p.finished for p in pods.value
+    )
+    if not (is_reachable and is_wanted) or is_replaced(checkpoint, pods, wait.start, situation):
+        return wait
+    return Moment("its parent is down and needs the ports", sandbox)
 
-    It takes its ports, or fails to, more quickly than any look at the runtime can tell.
-    """
-    if not dead:
-        return None
-    due_in = start_in(sandbox, dead, situation)
-    if has_lost and due_in <= AHEAD_SECONDS:
-        return Moment("its parent is due to start and needs the ports", sandbox)
-    rules = situation.rules
-    ahead = max(due_in - AHEAD_SECONDS, rules.watch_seconds)
-    watch = min(rules.backoff_watch_seconds, ahead)
-    start = (sandbox.uid, due_in)
+
+def _wait_for_start(sandbox: Sandbox, dead: Sequence[Container], situation: Situation) -> Wait:
+    start = (sandbox.uid, start_in(sandbox, dead, situation))
+    watch = situation.rules.backoff_watch_seconds
     return Wait("its parent to be started again by the kubelet", watch, start=start)
 
 

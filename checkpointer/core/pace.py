@@ -29,7 +29,7 @@ def watch_in(seen: Observation, steps: Mapping[Workload, Step], rules: Rules, no
     wake_in = rules.lost_watch_seconds if steps and is_lost else rules.tick_seconds
     for step in steps.values():
         if step.standing.state == "handing over":
-            wake_in = min(wake_in, rules.lost_watch_seconds)
+            wake_in = min(wake_in, rules.backoff_watch_seconds)
         if step.standing.state != "active":
             continue
         at = step.track.activated_at

@@ -57,6 +57,18 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class StartAnew:
+    """Forget these dead containers of a parent and end its sandbox: the kubelet starts it at once.
+
+    See `backoff`.
+    """
+
+    workload: Workload
+    sandbox: str
+    containers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReplaceParent:
     """Delete this pod in the API, if it still is that one, for its controller to make it anew."""
 
@@ -91,7 +103,7 @@ class Leave:
     reason: str
 
 
-Action = Snapshot | Activate | Release | Kill | ReplaceParent | Remove | GiveWay | Leave
+Action = Snapshot | Activate | Release | Kill | StartAnew | ReplaceParent | Remove | GiveWay | Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,8 @@ class Track:
     """The parent's app containers that were seen dead, by id; None before the first look."""
     parent_crashes: int = 0
     """How many more have died since the agent began to count: at a loss or a hand-over."""
+    started_anew: tuple[int, float] = (0, 0.0)
+    """How often the parent was to be started anew in this hand-over, and when last."""
     was_leaving: bool = False
     """Whether the API, when it last told of this node's pods, had no parent here that stays."""
     refused: str = ""

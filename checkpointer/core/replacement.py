@@ -37,19 +37,29 @@ def with_replacement(
     `start` is the UID of the parent that the copy waits for, and in how many seconds the kubelet
     will start it again. The record names it before it is deleted: no UID is tried twice.
     """
-    if start is None or not isinstance(pods, Known) or not _may_replace(checkpoint, situation):
+    pod = _to_replace(checkpoint, pods, start, situation)
+    if pod is None or start is None:
         return step
-    uid, due_in = start
-    pod = _find(pods.value, uid)
-    if pod is None or due_in < BEYOND_SECONDS or uid == checkpoint.record.replaced.uid:
-        return step
-    done = Replaced(uid, situation.boot_id, situation.now)
-    reason = f"its next start is {due_in:.0f} s away; its controller makes it anew"
+    done = Replaced(pod.uid, situation.boot_id, situation.now)
+    reason = f"its next start is {start[1]:.0f} s away; its controller makes it anew"
     return replace(
         step,
-        action=ReplaceParent(checkpoint.workload, pod.name, uid, reason),
+        action=ReplaceParent(checkpoint.workload, pod.name, pod.uid, reason),
         record=replace(step.record or checkpoint.record, replaced=done),
     )
+
+
+def is_replaced(
+    checkpoint: Checkpoint,
+    pods: Fact[tuple[Pod, ...]],
+    start: tuple[str, float] | None,
+    situation: Situation,
+) -> bool:
+    """Tell whether the parent is to be deleted, or has been a moment ago and may still be seen."""
+    last = checkpoint.record.replaced
+    if start is not None and last.uid == start[0] and last.boot_id == situation.boot_id:
+        return situation.now - last.at < situation.rules.hand_over_seconds
+    return _to_replace(checkpoint, pods, start, situation) is not None
 
 
 def is_awaited(record: Record) -> bool:
@@ -58,6 +68,20 @@ def is_awaited(record: Record) -> bool:
     Until then its absence is our doing, and does not mean that it is not wanted.
     """
     return bool(record.replaced.uid) and record.parents == (record.replaced.uid,)
+
+
+def _to_replace(
+    checkpoint: Checkpoint,
+    pods: Fact[tuple[Pod, ...]],
+    start: tuple[str, float] | None,
+    situation: Situation,
+) -> Pod | None:
+    if start is None or not isinstance(pods, Known) or not _may_replace(checkpoint, situation):
+        return None
+    uid, due_in = start
+    if due_in < BEYOND_SECONDS or uid == checkpoint.record.replaced.uid:
+        return None
+    return _find(pods.value, uid)
 
 
 def _may_replace(checkpoint: Checkpoint, situation: Situation) -> bool:

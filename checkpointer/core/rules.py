@@ -44,6 +44,6 @@ class Rules:
     watch_seconds: float = 0.05
     """How often the runtime is asked while a copy is active and events cannot tell."""
     backoff_watch_seconds: float = 0.2
-    """The same while the parent sits in its backoff and is not due to start."""
+    """The same amid a hand-over, and while its parent sits in its backoff."""
     replace_parents: bool = False
     """Whether a parent deep in its backoff may be deleted, for its controller to make it anew."""

@@ -16,6 +16,7 @@ from checkpointer.core.plan import (
     Remove,
     ReplaceParent,
     Snapshot,
+    StartAnew,
 )
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
@@ -23,7 +24,7 @@ from checkpointer.core.workload import Workload
 
 def ordered(actions: Iterable[Action]) -> tuple[Action, ...]:
     """Put what restores contact first and what can wait last."""
-    order = (Release, Kill, Activate, ReplaceParent, Snapshot, Remove, GiveWay, Leave)
+    order = (Release, Kill, StartAnew, Activate, ReplaceParent, Snapshot, Remove, GiveWay, Leave)
     return tuple(sorted(actions, key=lambda action: order.index(type(action))))
 
 
@@ -64,6 +65,8 @@ def _phrase(action: Action) -> str:
             return f"release {workload}: {reason}"
         case Kill(workload):
             return f"end the released copy of {workload}"
+        case StartAnew(workload):
+            return f"have the parent of {workload} started anew"
         case ReplaceParent(workload, _, _, reason):
             return f"replace the parent of {workload}: {reason}"
         case Remove(workload, reason):

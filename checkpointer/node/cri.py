@@ -67,6 +67,7 @@ _SANDBOXES = Method("RuntimeService", "ListPodSandbox", pb.ListPodSandboxRespons
 _CONTAINERS = Method("RuntimeService", "ListContainers", pb.ListContainersResponse)
 _CONTAINER_STATUS = Method("RuntimeService", "ContainerStatus", pb.ContainerStatusResponse)
 _STOP_CONTAINER = Method("RuntimeService", "StopContainer", pb.StopContainerResponse)
+_REMOVE_CONTAINER = Method("RuntimeService", "RemoveContainer", pb.RemoveContainerResponse)
 _STOP_SANDBOX = Method("RuntimeService", "StopPodSandbox", pb.StopPodSandboxResponse)
 _IMAGE_STATUS = Method("ImageService", "ImageStatus", pb.ImageStatusResponse)
 
@@ -161,6 +162,15 @@ class ContainerRuntime:
         """
         request = pb.StopContainerRequest(container_id=container_id, timeout=grace_seconds)
         self._stop(_STOP_CONTAINER, request, grace_seconds)
+
+    def remove_container(self, container_id: str) -> None:
+        """Have the runtime forget a dead container; its logs stay. None left is success.
+
+        Raises:
+            RuntimeCallError: it may still be known.
+        """
+        request = pb.RemoveContainerRequest(container_id=container_id)
+        self._stop(_REMOVE_CONTAINER, request, 0)
 
     def stop_sandbox(self, sandbox_id: str) -> None:
         """Stop a sandbox and kill all containers in it. None left is success.

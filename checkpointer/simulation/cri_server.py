@@ -86,6 +86,7 @@ class CriServer:
             "ListContainers": _unary(self._list_containers, cri.ListContainersRequest),
             "ContainerStatus": _unary(self._container_status, cri.ContainerStatusRequest),
             "StopContainer": _unary(self._stop_container, cri.StopContainerRequest),
+            "RemoveContainer": _unary(self._remove_container, cri.RemoveContainerRequest),
             "GetContainerEvents": grpc.unary_stream_rpc_method_handler(
                 self._events,
                 request_deserializer=cri.GetEventsRequest.FromString,
@@ -179,6 +180,10 @@ class CriServer:
         self._runtime.stop_container(request.container_id, request.timeout)
         self._runtime.wait_stopped(request.container_id, request.timeout + 1.0)
         return cri.StopContainerResponse()
+
+    def _remove_container(self, request: Any, _context: grpc.ServicerContext) -> Any:
+        self._runtime.remove_container(request.container_id)
+        return cri.RemoveContainerResponse()
 
     def _image_status(self, request: Any, _context: grpc.ServicerContext) -> Any:
         for name in self._runtime.images:

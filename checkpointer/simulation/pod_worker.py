@@ -226,7 +226,7 @@ class PodWorker:
             host_ip=self.around.address,
             pod_ip=self.ip,
         )
-        attempt = before.config.attempt + 1 if before else 0
+        attempt = before.config.attempt + 1 if before else self._logs_of(name)
         metadata = self.pod["metadata"]
         config = ContainerConfig(
             name=name,
@@ -254,6 +254,12 @@ class PodWorker:
         )
         self.waiting.pop(name, None)
         runtime.start_container(runtime.create_container(sandbox.id, config).id)
+
+    def _logs_of(self, name: str) -> int:
+        """Return the attempt that follows that of the container's newest log, as the kubelet does
+        where the runtime has forgotten its dead (kuberuntime_container.go)."""
+        logs = (self._log_folder / name).glob("*.log")
+        return max((int(log.stem) for log in logs), default=-1) + 1
 
     @property
     def _log_folder(self) -> Path:

@@ -263,6 +263,16 @@ class TestDying:
         runtime.stop_container("f" * 64, 0)
         runtime.stop_sandbox("f" * 64)
 
+    def test_a_dead_container_is_forgotten(self, runtime: ContainerRuntime, pods: Pods) -> None:
+        """It is not listed any more; one that nobody knows is forgotten already."""
+        sandbox_id = pods.run_sandbox(POD)
+        dead = pods.run(POD, sandbox_id, "dead", SERVE)
+        pods.run(POD, sandbox_id, "alive", SERVE)
+        runtime.stop_container(dead, 0)
+        for _ in range(2):
+            runtime.remove_container(dead)
+        assert [item.name for item in seen(runtime).containers] == ["alive"]
+
     def test_a_new_sandbox_of_a_pod_has_the_next_attempt(
         self, runtime: ContainerRuntime, pods: Pods
     ) -> None:

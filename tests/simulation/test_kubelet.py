@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from checkpointer.simulation.connections import Mode
 from checkpointer.simulation.node import SimulatedNode
 from checkpointer.simulation.programs import BROKEN, Program
 from checkpointer.simulation.waiting import wait_until
+from tests.simulation.conftest import QUICK
 
 IMAGE = "docker.io/library/web:1"
 
@@ -196,6 +198,26 @@ def test_port_conflict_without_declaration_is_a_crash_loop(node: SimulatedNode) 
     path.unlink()
     wait_until(lambda: ready(node), 10, "the parent")
     assert node.parents("web")[0].config.attempt >= 1
+
+
+def test_pod_whose_dead_are_forgotten_has_no_back_off(folder: Path) -> None:
+    """With its sandbox ended it is started at once, and its restarts are counted on."""
+    pace = replace(QUICK, backoff_seconds=3600.0, backoff_limit_seconds=3600.0)
+    with SimulatedNode(folder, self_hosted=False, pace=pace) as node:
+        node.programs.by_image["web"] = Program(ports=(6443,))
+        path = place(node, hostNetwork=True)
+        wait_until(lambda: node.copies("web"), 5, "the copy")
+        node.add_daemonset("web", spec(hostNetwork=True))
+        wait_until(lambda: waiting_reasons(node) == ["CrashLoopBackOff"], 10, "a crash loop")
+        path.unlink()
+        wait_until(lambda: not node.copies("web"), 10, "the copy's end")
+        dead = node.runtime.containers()
+        for one in dead:
+            node.runtime.remove_container(one.id)
+        node.runtime.stop_sandbox(dead[0].sandbox.id)
+        wait_until(lambda: ready(node), 5, "the parent")
+        assert node.parents("web")[0].config.attempt == dead[0].config.attempt + 1
+    assert node.errors == []
 
 
 def waiting_reasons(node: SimulatedNode) -> list[str]:

@@ -45,7 +45,10 @@ class Worker:
     is_terminating: bool = False
     is_waiting: bool = False
     """For the API, from which its secrets come."""
+    has_secrets: bool = False
+    """Whether this kubelet has them."""
     failures: int = 0
+    in_backoff: bool = False
     since: float = 0.0
     events: int = 0
     """Makes what was planned for it void."""
@@ -246,6 +249,7 @@ class NodeKubelet:
 
     def _make_sandbox(self, worker: Worker, has_secrets: bool = False) -> None:
         runtime = self.node.runtime
+        worker.in_backoff = False
         if not runtime.answers:
             self._after_for(worker, 2.0, self._make_sandbox)
             return
@@ -259,10 +263,15 @@ class NodeKubelet:
             else:
                 self._start(worker)
             return
-        if worker.pod is not None and not has_secrets and not self.node.can_use_api():
+        worker.has_secrets |= worker.pod is None or has_secrets or self.node.can_use_api()
+        if not worker.has_secrets:
             worker.is_waiting = True
             return
-        runtime.make_sandbox(
+        self._add_sandbox(worker)
+        self._after_for(worker, self._random(0.15, 0.3), self._start)
+
+    def _add_sandbox(self, worker: Worker) -> None:
+        self.node.runtime.make_sandbox(
             Sandbox(
                 "",
                 NAMESPACE,
@@ -275,7 +284,6 @@ class NodeKubelet:
                 {"kubernetes.io/config.source": worker.source},
             )
         )
-        self._after_for(worker, self._random(0.15, 0.3), self._start)
 
     def _start(self, worker: Worker) -> None:
         node, runtime = self.node, self.node.runtime
@@ -285,16 +293,17 @@ class NodeKubelet:
             return
         if worker.pod is None and not self._is_in_folder(worker):
             return  # no longer synced, and with its sources not ready not stopped either
-        attempts = [c.attempt for c in runtime.containers_of(worker.uid)]
+        if any(c.id not in runtime.processes for c in runtime.containers_of(worker.uid)):
+            worker.failures += 1  # only a dead one that the runtime knows makes it count
         is_taken = runtime.is_taken(worker.kind.ports)
         is_broken = (worker.kind.name, worker.version) in node.cluster.broken
         if worker.pod is None and worker.kind.name in node.bad_copies:
             is_broken = True
-        worker.since = node.now
+        worker.since, worker.has_secrets = node.now, True
         process = Running(
             worker.kind, worker.pod is None, worker.version, node.now, is_taken or is_broken
         )
-        made = runtime.start(sandbox, process, max(attempts, default=-1) + 1, node.stamp())
+        made = runtime.start(sandbox, process, node.stamp())
         if process.is_doomed:
             seconds = self._random(0.3, 0.8) if is_taken else self._random(1.0, 3.0)
             node.timeline.after(seconds, lambda: self._try_port(made.id, process, is_broken))
@@ -315,21 +324,40 @@ class NodeKubelet:
         for worker in self.workers.values():
             if worker.since and not worker.is_terminating and self._running(worker) is None:
                 self._ended(worker)
+            elif worker.in_backoff and self._is_forgotten(worker):
+                worker.in_backoff = False
+                looked_between = self.node.random.random() < 0.1
+                step = self._make_empty_sandbox if looked_between else self._make_sandbox
+                self._after_for(worker, self._random(0.2, 1.2), step)
+
+    def _make_empty_sandbox(self, worker: Worker) -> None:
+        """Make its sandbox as a kubelet does that saw its dead just before they were forgotten."""
+        if self.node.runtime.answers and self.node.runtime.sandbox_of(worker.uid) is None:
+            self._add_sandbox(worker)
+            worker.in_backoff = True
+            self._after_for(worker, self._backoff_of(worker), self._make_sandbox)
+
+    def _is_forgotten(self, worker: Worker) -> bool:
+        """Tell whether its sandbox has ended and no dead container is known: it has no backoff."""
+        runtime = self.node.runtime
+        return not (
+            worker.is_terminating
+            or runtime.sandbox_of(worker.uid)
+            or runtime.containers_of(worker.uid)
+        )
 
     def _ended(self, worker: Worker) -> None:
         lived, worker.since = self.node.now - worker.since, 0.0
         if lived >= BACKOFF_FORGOTTEN_SECONDS:
-            worker.failures = 0
-        attempts = [c.attempt for c in self.node.runtime.containers_of(worker.uid)]
-        is_first = worker.failures == 0 and max(attempts, default=0) == 0
-        if not is_first:
-            # A container of its name that died before, in a former boot too, made it count.
-            worker.failures = max(worker.failures, 1)
-        backoff = FIRST_BACKOFF_SECONDS * 2.0 ** min(max(worker.failures - 1, 0), 10)
-        worker.failures += 1
-        seconds = 0.0 if is_first else min(backoff, LONGEST_BACKOFF_SECONDS)
+            worker.failures = min(worker.failures, 1)
+        seconds = self._backoff_of(worker)
+        worker.in_backoff = True
         self._after_for(worker, seconds + self._random(0.2, 1.2), self._make_sandbox)
         self._report(worker)
+
+    def _backoff_of(self, worker: Worker) -> float:
+        backoff = FIRST_BACKOFF_SECONDS * 2.0 ** min(max(worker.failures - 1, 0), 10)
+        return min(backoff, LONGEST_BACKOFF_SECONDS) if worker.failures else 0.0
 
     def _running(self, worker: Worker) -> Container | None:
         processes = self.node.runtime.processes

@@ -47,6 +47,8 @@ class NodeRuntime:
         self._wakes: list[Callable[[], None]] = []
         self._listed: Runtime | None = None
         self._made = 0
+        self._attempts: dict[str, int] = {}
+        """The newest start of each pod's container, which its log's name tells."""
         self.version = 0
         """Another one after each change of what runs."""
 
@@ -79,6 +81,13 @@ class NodeRuntime:
         self._check()
         self.exit(container_id)
 
+    def remove_container(self, container_id: str) -> None:
+        """Forget a dead container."""
+        self._check()
+        if container_id not in self.processes:
+            self._containers.pop(container_id, None)
+            self.tell()
+
     def stop_sandbox(self, sandbox_id: str) -> None:
         self._check()
         for container in list(self._containers.values()):
@@ -95,12 +104,13 @@ class NodeRuntime:
         self.tell()
         return made
 
-    def start(self, sandbox: Sandbox, process: Running, attempt: int, created_at: int) -> Container:
+    def start(self, sandbox: Sandbox, process: Running, created_at: int) -> Container:
         """Start the pod's container; the dead one before the last is forgotten."""
         dead = [c for c in self.containers_of(sandbox.uid) if c.state is ContainerState.EXITED]
         for old in dead[:-1]:
             del self._containers[old.id]
         self._made += 1
+        attempt = self._attempts[sandbox.uid] = self._attempts.get(sandbox.uid, -1) + 1
         made = Container(
             f"c{self._made}",
             sandbox.id,
@@ -141,6 +151,7 @@ class NodeRuntime:
             i: c for i, c in self._containers.items() if c.pod_uid != uid or i in self.processes
         }
         self._sandboxes = {i: s for i, s in self._sandboxes.items() if s.uid != uid or s.ready}
+        self._attempts.pop(uid, None)
         self.tell()
 
     def sandbox_of(self, uid: str) -> Sandbox | None:

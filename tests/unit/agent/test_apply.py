@@ -26,6 +26,7 @@ from checkpointer.core.plan import (
     Remove,
     ReplaceParent,
     Snapshot,
+    StartAnew,
 )
 from checkpointer.core.workload import Workload
 from checkpointer.errors import ApiError, CheckpointerError, NotCheckpointableError
@@ -54,6 +55,9 @@ class FakeRuntime:
 
     def stop_container(self, container: str, grace_seconds: int) -> None:
         self._stop("container", container, str(grace_seconds))
+
+    def remove_container(self, container: str) -> None:
+        self._stop("removed", container)
 
     def stop_sandbox(self, sandbox: str) -> None:
         self._stop("sandbox", sandbox)
@@ -322,6 +326,22 @@ def test_copy_whose_manifest_stays_is_killed_once(bench: Bench) -> None:
     path.write_bytes(content)
     assert bench.apply(Release(A, path.name, "back", ("c2",)), at=60.0)
     assert runtime.stopped[1:] == [("container", "c2", "0")]
+
+
+def test_parent_that_is_started_anew_is_forgotten_before_its_sandbox_ends(bench: Bench) -> None:
+    """What the kubelet finds dead in the runtime it waits for; what cannot be done is an error."""
+    runtime = FakeRuntime()
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    runtime.stubborn = {"c2"}
+    anew = StartAnew(A, "s1", ("c1", "c2", "c3"))
+    assert not bench.apply(anew)
+    assert [what[1] for what in runtime.stopped] == ["c1", "c2", "c3"]
+    runtime.stubborn.clear()
+    assert bench.apply(anew, at=1.0)
+    assert runtime.stopped[3:] == [
+        *(("removed", name) for name in ("c1", "c2", "c3")),
+        ("sandbox", "s1"),
+    ]
 
 
 def test_one_that_does_not_stop_does_not_save_the_others(bench: Bench) -> None:

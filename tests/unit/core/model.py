@@ -23,7 +23,16 @@ from checkpointer.core.contact import (
 from checkpointer.core.decide import decide, needs_runtime
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import KubeletRun, Observation, Pod
-from checkpointer.core.plan import Activate, Kill, Memory, Plan, Release, Remove, Snapshot
+from checkpointer.core.plan import (
+    Activate,
+    Kill,
+    Memory,
+    Plan,
+    Release,
+    Remove,
+    Snapshot,
+    StartAnew,
+)
 from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from tests.unit.core.builders import (
@@ -44,6 +53,8 @@ STEP = 0.1
 SYNC_SECONDS = 1.0
 """How long the API must be there for the kubelet to learn of its pods."""
 START_SECONDS = 0.2
+PLEG_SECONDS = 1.0
+"""How long the kubelet takes to see that a sandbox has ended, and to start its pod again."""
 READY_SECONDS = 1.0
 _CONTACT_RULES = ContactRules()
 
@@ -289,7 +300,7 @@ class SelfHostedNode:
             self.plans.append(plan)
         self._next_cycle = self.now + plan.wake_in
 
-    def _apply(self, action: Activate | Release | Kill | Snapshot | Remove) -> None:
+    def _apply(self, action: Activate | Release | Kill | StartAnew | Snapshot | Remove) -> None:
         self.events.append((self.now, type(action).__name__))
         match action:
             case Activate(_, number, issue, _, stop):
@@ -306,8 +317,20 @@ class SelfHostedNode:
                 self._kill(kill)
             case Kill(_, kill):
                 self._kill(kill)
+            case StartAnew(_, sandbox):
+                self._start_anew(sandbox)
             case Remove():
                 self.has_checkpoint = False
+
+    def _start_anew(self, sandbox: str) -> None:
+        """Have a kubelet that knows of the pod make it anew; its backoff goes on where it was."""
+        old = self.parent
+        assert old is not None
+        assert old.sandbox.id == sandbox
+        old.container, old.sandbox = None, replace(old.sandbox, ready=False)
+        if self.kubelet_knows:
+            self.parent = self._new_parent()
+            self.parent.start_at, self.parent.restarts = self.now + PLEG_SECONDS, old.restarts
 
     def _kill(self, containers: tuple[str, ...]) -> None:
         for program in self.copies.values():

@@ -10,7 +10,7 @@ from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, choose_re
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import KubeletRun, Pod
-from checkpointer.core.plan import Activate, Kill, Memory, Track
+from checkpointer.core.plan import Activate, Kill, Memory, StartAnew, Track
 from checkpointer.core.runtime import ContainerState, Runtime
 from checkpointer.core.standing import Standing
 from tests.unit.core.builders import (
@@ -396,28 +396,107 @@ def test_a_parent_that_dies_again_and_again_gets_its_copy_back_at_once(
     )
 
 
-@pytest.mark.parametrize(
-    ("attempt", "kubelet_age", "returns"),
-    [(7, 3600, True), (2, 3600, True), (1, 3600, False), (7, 5, False)],
-)
-def test_a_parent_that_lost_its_start_is_not_waited_for_when_the_next_is_far(
-    attempt: int, kubelet_age: float, returns: bool
-) -> None:
-    """It would be dark until the deadline; of a backoff that has only begun it would not."""
+def with_lost_start(attempt: int = 3, kubelet_age: float = 3600.0) -> Node:
+    """Return a node whose parent lost its start to the copy that made way for it."""
     sandbox = parent_sandbox()
-    first = dead(container_of(sandbox, id="before"), attempt - 1)
+    first = container_of(sandbox, id="before")
     last = dead(container_of(sandbox, id="after", created_at=stamp(NOW + 1)), attempt)
     node = RELEASED.but(
         contact=lost(NOW + 1),
         kubelet=Known(KubeletRun("run-2", stamp(NOW - kubelet_age), True)),
         runtime=Known(Runtime((sandbox,), (first,))),
     )
-    node = node.then(node.decide(NOW + 1)).but(runtime=Known(Runtime((sandbox,), (last,))))
+    return node.then(node.decide(NOW + 1)).but(runtime=Known(Runtime((sandbox,), (last,))))
+
+
+ANEW = StartAnew(API, "parent-uid-sandbox", ("after",))
+
+
+def test_a_parent_that_lost_its_start_is_started_anew_once() -> None:
+    """Its ports are free now, and it would wait for its backoff; a second death is its own."""
+    node = with_lost_start()
     plan = node.decide(NOW + 3)
+    assert plan.actions == (ANEW,)
+    assert list(plan.standings.values()) == [
+        Standing("handing over", "the kubelet to start its parent")
+    ]
+    assert plan.records == {}
+    new = parent_sandbox(id="new", created_at=stamp(NOW + 4))
+    after = node.then(plan).but(runtime=Known(Runtime((new,), ())))
+    plan = after.decide(NOW + 4)
+    assert plan.actions == ()
+    again = dead(container_of(new, id="again", created_at=stamp(NOW + 4)), 4)
+    plan = after.then(plan).but(runtime=Known(Runtime((new,), (again,)))).decide(NOW + 5)
+    assert plan.actions == (Activate(API, 1, 5, "its parent failed when it was given way"),)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "kubelet_age", "returns"),
+    [(7, 3600, True), (3, 3600, True), (1, 3600, False), (7, 5, False)],
+)
+def test_a_parent_that_is_not_started_anew_is_not_waited_for_when_its_next_start_is_far(
+    attempt: int, kubelet_age: float, returns: bool
+) -> None:
+    """It would be dark until the deadline; of a backoff that has only begun it would not."""
+    node = with_lost_start(attempt, kubelet_age)
+    for second in (2.0, 5.0, 8.0):
+        plan = node.decide(NOW + second)
+        assert plan.actions == (ANEW,), "the runtime would not do it"
+        node = node.then(plan)
+        assert node.decide(NOW + second + 1.9).actions == ()
+    plan = node.decide(NOW + 10)
     reason = "its parent died when it was given way, and is not started again soon"
     assert plan.actions == ((Activate(API, 1, 5, reason),) if returns else ())
     if returns:
-        assert plan.records[API].hand_over == HandOver(boot_id="boot-1", since=NOW + 3, failures=1)
+        assert plan.records[API].hand_over == HandOver(boot_id="boot-1", since=NOW + 10, failures=1)
+
+
+def test_a_sandbox_that_stays_empty_is_ended_again() -> None:
+    """The kubelet looked before the dead were forgotten, and waits for their backoff in it."""
+    node = with_lost_start()
+    node = node.then(node.decide(NOW + 3))
+    new = parent_sandbox(id="new", created_at=stamp(NOW + 4))
+    node = node.but(runtime=Known(Runtime((new,), ())))
+    assert node.decide(NOW + 5.9).actions == ()
+    plan = node.decide(NOW + 6)
+    assert plan.actions == (StartAnew(API, "new", ()),)
+    made = dead(container_of(new, id="failed", created_at=stamp(NOW + 4)), 4)
+    starting = replace(made, state=ContainerState.CREATED)
+    for container in (starting, replace(made, state=ContainerState.RUNNING)):
+        node = node.but(runtime=Known(Runtime((new,), (container,))))
+        assert node.decide(NOW + 6).actions == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kubelet": Known(KubeletRun("run-2", stamp(NOW - 70), False))},
+        {"kubelet": Known(KubeletRun("run-3", stamp(NOW + 2), True))},
+        {"kubelet": Unknown("no socket")},
+    ],
+    ids=["it is not there", "another run of it", "not known"],
+)
+def test_a_parent_is_started_anew_only_where_the_kubelet_is_sure_to_do_it(
+    changes: dict[str, object],
+) -> None:
+    """Its sandbox is all that a kubelet that was started since knows of it."""
+    assert with_lost_start(1).but(**changes).decide(NOW + 3).actions == ()
+
+
+def test_a_parent_is_started_anew_only_when_its_copy_has_ended() -> None:
+    """It would lose this start, too."""
+    node = with_lost_start()
+    assert isinstance(node.runtime, Known)
+    beside = node.but(runtime=Known(both(COPY_RUNS, node.runtime.value)))
+    assert ANEW not in beside.decide(NOW + 3).actions
+
+
+def test_what_dies_for_want_of_the_api_is_not_started_anew() -> None:
+    """A later stage's pod does, again and again, until the API is back."""
+    later = Known((checkpoint(API, revision(stage=1), record=GIVEN_WAY.value[0].record),))
+    node = with_lost_start().but(checkpoints=later)
+    assert node.decide(NOW + 3).actions == ()
+    assert node.but(contact=reachable(NOW)).decide(NOW + 3).actions == (ANEW,)
 
 
 @pytest.mark.parametrize(

@@ -154,11 +154,9 @@ def test_a_copy_that_cannot_start_falls_back_once_per_revision() -> None:
     assert node.record.failed == (2, 3)
 
 
-@pytest.mark.parametrize(("bind_seconds", "gap"), [(0.5, 3.0), (0.0, 70.0)])
-def test_a_parent_deep_in_backoff_costs_little_of_the_apis_time(
-    bind_seconds: float, gap: float
-) -> None:
-    """It is given way when it starts again; what is too quick for that is given way ahead."""
+@pytest.mark.parametrize("bind_seconds", [0.5, 0.0])
+def test_a_parent_deep_in_backoff_costs_little_of_the_apis_time(bind_seconds: float) -> None:
+    """It is started anew once the copy is gone, however quick it is with its port."""
     node = settled()
     node.rules = Rules(watch_seconds=0.1)
     node.bind_seconds = bind_seconds
@@ -171,7 +169,7 @@ def test_a_parent_deep_in_backoff_costs_little_of_the_apis_time(
     node.network, node.away_seconds = True, 0.0
     node.run(2 * 3600)
     assert_recovered(node)
-    assert node.away_seconds <= gap
+    assert node.away_seconds <= 3.0
 
 
 EVENTS = st.lists(

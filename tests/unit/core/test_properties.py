@@ -14,7 +14,17 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import Hold
 from checkpointer.core.observation import KubeletRun
 from checkpointer.core.occupancy import SOURCE_ANNOTATION, WORKLOAD_LABEL, occupancy_of
-from checkpointer.core.plan import Activate, Attempt, Kill, Memory, Plan, Release, Remove, Track
+from checkpointer.core.plan import (
+    Activate,
+    Attempt,
+    Kill,
+    Memory,
+    Plan,
+    Release,
+    Remove,
+    StartAnew,
+    Track,
+)
 from checkpointer.core.plan import Snapshot as TakeSnapshot
 from checkpointer.core.release import release
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
@@ -406,6 +416,8 @@ def applied(node: Node, plan: Plan) -> Node:
                 killed |= set(kill)
             case Kill(_, kill):
                 killed |= set(kill)
+            case StartAnew(_, sandbox):
+                stopped.add(sandbox)
             case Remove(workload):
                 del stored[workload]
     runtime = node.runtime

@@ -11,7 +11,7 @@ from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.keeping import STEADY_SECONDS
 from checkpointer.core.observation import KubeletRun, Pod
-from checkpointer.core.plan import Activate, Plan, Release, Snapshot
+from checkpointer.core.plan import Activate, Kill, Plan, Release, Snapshot, StartAnew
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.core.standing import Standing
 from checkpointer.core.turns import Masters
@@ -270,8 +270,57 @@ STUCK = BACK.but(
     runtime=with_containers(died(4, NOW)), kubelet=Known(KubeletRun("run-2", stamp(NOW - 70), True))
 ).with_track(parent_exits=frozenset({"parent-4"}))
 """Its parent tried the ports beside the copy and waits for its next start, 80 s later."""
+NOT_SURE = STUCK.but(pods=Unknown("the watch broke"))
 RESTART = replace(SANDBOX, reason="its parent is being started and needs the ports")
-DUE = replace(SANDBOX, reason="its parent is due to start and needs the ports")
+DOWN = replace(SANDBOX, reason="its parent is down and needs the ports")
+
+
+def test_a_parent_in_backoff_is_given_way_at_once() -> None:
+    """The kubelet will start it anew as soon as the copy is gone."""
+    plan = STUCK.decide(NOW + 1)
+    assert plan.actions == (DOWN,)
+    assert plan.records[API].hand_over == replace(WAY, since=NOW + 1)
+
+
+def test_a_parent_that_was_given_way_in_its_backoff_is_started_anew() -> None:
+    """Once its copy has ended: without its dead containers and its sandbox it has no backoff."""
+    plan = STUCK.decide(NOW + 1)
+    node = STUCK.then(plan).but(manifests=Known(()), contact=lost(NOW + 2))
+    assert [type(action) for action in node.decide(NOW + 1.1).actions] == [Kill]
+    alone = Runtime((parent_sandbox(),), (died(3, NOW - 50), died(4, NOW)))
+    plan = node.but(runtime=Known(alone)).decide(NOW + 1.2)
+    assert plan.actions == (StartAnew(API, "parent-uid-sandbox", ("parent-3", "parent-4")),)
+
+
+SIDECAR = replace(started(1, NOW), id="sidecar", name="sidecar")
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        NOT_SURE,
+        STUCK.but(contact=recovering()),
+        STUCK.but(pods=Known((OTHER_POD,))),
+        STUCK.but(pods=Known((pod(ready=False, terminating=True), OTHER_POD))),
+        STUCK.but(kubelet=Unknown("no socket")),
+        STUCK.but(kubelet=Known(KubeletRun("run-2", stamp(NOW - 70), False))),
+        STUCK.but(kubelet=Known(KubeletRun("run-3", stamp(NOW + 0.5), True))),
+        STUCK.but(runtime=with_containers(died(4, NOW), SIDECAR)),
+    ],
+    ids=[
+        "pods not known",
+        "contact not settled",
+        "no such pod",
+        "on its way out",
+        "kubelet not known",
+        "kubelet not there",
+        "another kubelet's",
+        "not all of it is down",
+    ],
+)
+def test_a_parent_in_backoff_is_waited_for_where_its_start_is_not_sure(node: Node) -> None:
+    """The copy would be gone, and nobody would start its parent."""
+    assert node.decide(NOW + 1).actions == ()
 
 
 @pytest.mark.parametrize(
@@ -280,21 +329,14 @@ DUE = replace(SANDBOX, reason="its parent is due to start and needs the ports")
 )
 def test_a_parent_in_backoff_is_given_way_when_it_is_started_again(container: Container) -> None:
     """Before it has tried its ports: they are free by then, and nothing is lost."""
-    plan = STUCK.decide(NOW + 1)
+    plan = NOT_SURE.decide(NOW + 1)
     assert plan.actions == ()
+    assert plan.wake_in == RULES.backoff_watch_seconds
     assert states(plan) == [Standing("active", "its parent to be started again by the kubelet")]
-    node = STUCK.then(plan).but(runtime=with_containers(died(4, NOW), container))
+    node = NOT_SURE.then(plan).but(runtime=with_containers(died(4, NOW), container))
     plan = node.decide(NOW + 90)
     assert plan.actions == (RESTART,)
     assert plan.records[API].hand_over == replace(WAY, since=NOW + 90)
-
-
-@pytest.mark.parametrize(
-    ("after", "watch"), [(1, 0.2), (78.7, 0.2), (78.9, 0.1), (79, 0.05), (85, 0.05), (379, 0.05)]
-)
-def test_the_next_start_is_looked_for_closely_when_it_is_due(after: float, watch: float) -> None:
-    """An API server tries its port 0.1 s after its start; until then it may be minutes."""
-    assert STUCK.decide(NOW + after).wake_in == pytest.approx(watch)
 
 
 @pytest.mark.parametrize("contact", [lost(NOW), suspect(NOW)])
@@ -357,35 +399,6 @@ def test_a_master_waits_for_its_turn_with_its_api_server() -> None:
     for second in range(60):
         plan = SEEN.but(masters=masters, checkpoints=later).decide(NOW + second)
         assert plan.actions == (SANDBOX,)
-
-
-def test_a_parent_that_lost_the_race_for_its_ports_gets_them_just_ahead() -> None:
-    """What takes its ports as soon as it starts is quicker than any look at the runtime."""
-    for failures in (0, 1, 3, 4):
-        once = STUCK.but(checkpoints=with_failures(failures, since=NOW - 3000))
-        assert once.decide(NOW + 79).actions == (), "a second try costs less than the jitter"
-    node = STUCK.but(checkpoints=with_failures(2, since=NOW - 1000))
-    assert node.decide(NOW + 78.9).actions == ()
-    assert node.decide(NOW + 79).actions == (DUE,)
-
-
-@pytest.mark.parametrize(
-    ("attempt", "after", "backoff"),
-    [(4, 70, 80), (4, 69, 40), (9, 0, 10), (9, 9, 10), (9, 10, 20), (9, 3600, 300), (1, 3600, 10)],
-)
-def test_a_restart_count_from_before_the_kubelet_started_is_no_backoff(
-    attempt: int, after: float, backoff: float
-) -> None:
-    """The kubelet counts from nothing, the pod's status goes on: there was no time for more."""
-    node = STUCK.but(
-        checkpoints=with_failures(2, since=NOW - 1000),
-        kubelet=Known(KubeletRun("run-2", stamp(NOW - after), True)),
-        runtime=Known(
-            both(COPY_RUNS, Runtime((parent_sandbox(created_at=0),), (died(attempt, NOW),)))
-        ),
-    ).with_track(parent_exits=frozenset({f"parent-{attempt}"}))
-    assert node.decide(NOW + backoff - 1.1).actions == ()
-    assert node.decide(NOW + backoff - 1).actions == (DUE,)
 
 
 def with_refused(template: str = "hash-0", **changes: object) -> Known[tuple[Checkpoint, ...]]:

@@ -8,6 +8,7 @@ import pytest
 
 from checkpointer.core.checkpoint import Record, Replaced
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.observation import KubeletRun
 from checkpointer.core.plan import Release, ReplaceParent
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
@@ -66,6 +67,31 @@ def test_a_parent_deep_in_its_backoff_is_deleted_once() -> None:
     assert DEEP.but(checkpoints=DEEP.then(plan).checkpoints).decide(NOW + 1).actions == ()
 
 
+def test_a_parent_that_could_not_be_deleted_is_given_way_all_the_same() -> None:
+    """No right to it, say: what is still there after a while is started anew."""
+    node = DEEP.then(DEEP.decide())
+    assert node.decide(NOW + 59).actions == ()
+    assert [type(action) for action in node.decide(NOW + 60).actions] == [Release]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "after", "backoff"),
+    [(5, 3600, 160), (4, 3600, 80), (4, 69, 40), (9, 69, 40), (9, 3600, 300), (9, 150, 160)],
+)
+def test_a_restart_count_from_before_the_kubelet_started_is_no_backoff(
+    attempt: int, after: float, backoff: float
+) -> None:
+    """The kubelet counts from nothing, the pod's status goes on: there was no time for more."""
+    last = replace(CRASHED, attempt=attempt, created_at=stamp(NOW))
+    node = DEEP.but(
+        kubelet=Known(KubeletRun("run-2", stamp(NOW - after), True)),
+        runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(created_at=0),), (last,)))),
+    )
+    (action,) = node.decide().actions
+    assert isinstance(action, ReplaceParent)
+    assert action.reason.startswith(f"its next start is {backoff} s away")
+
+
 STATEFUL = Workload("kube-system", "StatefulSet", "kube-apiserver")
 
 
@@ -122,12 +148,12 @@ def test_the_next_one_may_go_after_ten_minutes_or_a_reboot(last: Replaced) -> No
     assert DEEP.but(checkpoints=with_record(replaced=last)).decide().actions == (DELETED,)
 
 
-def test_a_start_that_is_near_is_waited_for() -> None:
-    """A new pod would not be quicker."""
+def test_a_parent_whose_start_is_near_is_not_deleted() -> None:
+    """A new pod would not be quicker: it is started anew."""
     assert DEEP.decide(NOW + 129).actions == (
         replace(DELETED, reason=DELETED.reason.replace("159", "30")),
     )
-    assert DEEP.decide(NOW + 129.1).actions == ()
+    assert [type(action) for action in DEEP.decide(NOW + 129.1).actions] == [Release]
 
 
 def test_the_copy_makes_way_when_the_new_pods_sandbox_appears() -> None:

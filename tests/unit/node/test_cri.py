@@ -642,13 +642,16 @@ class TestStop:
         """The runtime gets the grace as it was given."""
         fake.answers["StopContainer"] = pb.StopContainerResponse()
         fake.answers["StopPodSandbox"] = pb.StopPodSandboxResponse()
+        fake.answers["RemoveContainer"] = pb.RemoveContainerResponse()
         cri.stop_container("c1", 0)
         cri.stop_container("c1", 30)
         cri.stop_sandbox("s1")
+        cri.remove_container("c1")
         assert fake.requests == [
             ("StopContainer", pb.StopContainerRequest(container_id="c1", timeout=0)),
             ("StopContainer", pb.StopContainerRequest(container_id="c1", timeout=30)),
             ("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id="s1")),
+            ("RemoveContainer", pb.RemoveContainerRequest(container_id="c1")),
         ]
 
     def test_the_deadline_leaves_time_for_the_grace(
