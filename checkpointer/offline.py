@@ -9,20 +9,19 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from checkpointer import __version__
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import choose_revision
 from checkpointer.core.contact import Contact, ContactState
-from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.hold import HELD, hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Itself, Observation
-from checkpointer.core.runtime import Runtime
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 from checkpointer.manifest.render import mark_of
-from checkpointer.node.cri import ContainerRuntime, find_endpoint
 from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.report.details import DetailsReader
@@ -40,28 +39,31 @@ from checkpointer.store.own import own_workload
 from checkpointer.store.revisions import Store
 from checkpointer.troubles import troubles
 
+if TYPE_CHECKING:
+    from checkpointer.node.inquiry import Inquiry
+
 NOT_RUNNING = "the agent is not running"
 
 FOLDER_SECONDS = 1.0
 """How long the manifest folder may take."""
 
-RUNTIME_SECONDS = 0.15
-"""How long the runtime may take: `status` has 0.3 s in all, and half of it goes to starting."""
 
+def offline_status(config: Config, inquiry: Inquiry) -> Status:
+    """Return what disk and runtime tell now. Raises nothing that a broken node could cause.
 
-def offline_status(config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> Status:
-    """Return what disk and runtime tell now. Raises nothing that a broken node could cause."""
+    The runtime has been asked before: it is waited for last.
+    """
     store = Store(config.store_directory)
     now = _now(config)
-    endpoint = config.runtime_endpoint or find_endpoint()
     stored = store.read()
     folder = PatientManifestFolder(config.manifest_directory, mark_of, FOLDER_SECONDS).observe()
-    runtime = _runtime(endpoint, runtime_seconds)
+    kubelet = Kubelet(config.kubelet_directory).run(now.boot_id)
+    runtime = inquiry.answer()
     seen = Observation(
         contact=Contact(ContactState.SUSPECT, now.monotonic, NOT_RUNNING),
         pods=Unknown(NOT_RUNNING),
         runtime=runtime,
-        kubelet=Kubelet(config.kubelet_directory).run(now.boot_id),
+        kubelet=kubelet,
         manifests=Known(folder.value.ours) if isinstance(folder, Known) else folder,
         checkpoints=Known(stored.value.checkpoints) if isinstance(stored, Known) else stored,
         itself=_itself(store),
@@ -80,16 +82,6 @@ def offline_status(config: Config, runtime_seconds: float = RUNTIME_SECONDS) -> 
         verdicts={},
         details=DetailsReader(store).read(serving_revisions(seen)),
     )
-
-
-def _runtime(endpoint: str | None, seconds: float) -> Fact[Runtime]:
-    if not endpoint:
-        return Unknown("no container runtime socket was found")
-    runtime = ContainerRuntime(endpoint, seconds)
-    try:
-        return runtime.observe()
-    finally:
-        runtime.close()
 
 
 def _itself(store: Store) -> Itself | None:

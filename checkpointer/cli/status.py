@@ -33,7 +33,7 @@ agent is asked; when none answers at once, disk and runtime are."""
 AGENT_SECONDS = 0.15
 PATIENCE_SECONDS = 0.08
 """After which an agent that has not answered is not counted on alone."""
-ANSWER_SECONDS = 0.28
+ANSWER_SECONDS = 0.26
 """From the start of this process until the runtime has had its time."""
 LONGEST_SECONDS = 20.0
 """After which a folder hangs, and it is not the node that is busy."""
@@ -106,7 +106,7 @@ def read_status(config: Config) -> Document:
     """Return the status document, of the agent if it answers at once, else made from disk."""
     gc.disable()  # it would take a tenth of the time that there is
     # An agent that hangs costs its time: let what is imported then not cost its own on top.
-    early = threading.Timer(PATIENCE_SECONDS, importlib.import_module, ("checkpointer.offline",))
+    early = threading.Timer(PATIENCE_SECONDS, _import_ahead)
     early.daemon = True
     early.start()
     try:
@@ -133,12 +133,20 @@ def _by_agent(config: Config) -> Document | str:
     return f"the agent answered with status {code}"
 
 
+def _import_ahead() -> None:
+    for name in ("checkpointer.node.inquiry", "checkpointer.offline"):
+        importlib.import_module(name)
+
+
 def _by_disk(config: Config, reason: str) -> Document:
-    from checkpointer.offline import offline_status
+    from checkpointer.node.inquiry import Inquiry
 
     left = ANSWER_SECONDS - _age_of_this_process()
     seconds = min(max(left, LEAST_RUNTIME_SECONDS), LONGEST_RUNTIME_SECONDS)
-    document = offline_status(config, seconds).as_document()
+    inquiry = Inquiry(config.runtime_endpoint, seconds)
+    from checkpointer.offline import offline_status  # while the runtime is asked
+
+    document = offline_status(config, inquiry).as_document()
     document["contact"]["reason"] = reason
     return document
 

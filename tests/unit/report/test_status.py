@@ -19,6 +19,7 @@ from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import NOT_ASKED, Itself, Observation
 from checkpointer.core.standing import Standing
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
+from checkpointer.node.inquiry import Inquiry
 from checkpointer.offline import NOT_RUNNING, offline_status
 from checkpointer.report.status import (
     SOURCES,
@@ -322,7 +323,8 @@ def test_status_without_agent_and_with_a_runtime_that_hangs(
 ) -> None:
     """It is answered from disk, says what it could not learn, and leaves no thread behind."""
     before = threading.active_count()
-    document = offline_status(offline_config(folder, silent_runtime)).as_document()
+    inquiry = Inquiry(silent_runtime, 0.1)
+    document = offline_status(offline_config(folder, silent_runtime), inquiry).as_document()
     assert document["contact"]["state"] == "unknown"
     assert document["contact"]["reason"] == NOT_RUNNING
     assert document["agent"]["running"] is False
@@ -337,7 +339,8 @@ def test_status_without_agent_and_with_a_runtime_that_hangs(
 def test_status_without_agent_shows_what_is_stored(folder: Path, store: Any) -> None:
     """A stored checkpoint is there with its revision; what it waits for is the agent."""
     store.add(new_revision())
-    shown = offline_status(offline_config(folder, "unix:///nonexistent")).as_document()
+    endpoint = "unix:///nonexistent"
+    shown = offline_status(offline_config(folder, endpoint), Inquiry(endpoint, 0.1)).as_document()
     (one,) = shown["checkpoints"]
     assert (one["name"], one["revision"], one["state"]) == ("kube-apiserver", 1, "standby")
     assert one["waitsFor"] == f"the agent: {NOT_RUNNING}"
