@@ -60,7 +60,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"checkpointer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if word in COMMANDS), None)
+    # The other commands are for help, errors and completion, and cost 5 ms.
+    is_plain = arguments[:1] == [chosen] and not is_completing
     for name, summary in COMMANDS.items():
+        if is_plain and name != chosen:
+            continue
         command = commands.add_parser(
             name,
             help=summary,
