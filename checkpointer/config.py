@@ -207,8 +207,10 @@ def _parse(text: str | None, source: str, problems: list[str]) -> dict[str, Any]
     import yaml
 
     try:
-        document = yaml.load(text, loader())  # noqa: S506 - a safe one
-        problems.extend(_duplicates(yaml.compose(text, loader())))
+        reader = loader()(text)
+        node = reader.get_single_node()
+        document = None if node is None else reader.construct_document(node)
+        problems.extend(_duplicates(node))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -251,14 +253,17 @@ def _duplicates(node: Any, prefix: str = "") -> list[str]:
 def _settings(
     environment: Mapping[str, str], overrides: Mapping[str, str], problems: list[str]
 ) -> list[tuple[str, str, str]]:
-    names = {environment_name(key): key for key in setting_keys()}
     linked = tuple(_service_links(environment))
+    ours = [
+        (name, value)
+        for name, value in sorted(environment.items())
+        if name.startswith(ENVIRONMENT_PREFIX)
+        and name != ENVIRONMENT_PREFIX + "CONFIG"
+        and not name.startswith(linked)
+    ]
+    names = {environment_name(key): key for key in setting_keys()} if ours else {}
     found = []
-    for name, value in sorted(environment.items()):
-        if not name.startswith(ENVIRONMENT_PREFIX) or name == ENVIRONMENT_PREFIX + "CONFIG":
-            continue
-        if name.startswith(linked):
-            continue
+    for name, value in ours:
         if name in names:
             found.append((name, names[name], value))
         else:
