@@ -18,8 +18,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from checkpointer.core.contact import ContactRules
-from checkpointer.core.rules import Rules
+from checkpointer.core.rules import ContactRules, Rules
 from checkpointer.errors import CheckpointerError, printable
 from checkpointer.shallow_yaml import loader
 

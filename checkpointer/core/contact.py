@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from checkpointer.core.rules import ContactRules
+
 
 class ContactState(Enum):
     """Whether this node can use the API."""
@@ -48,22 +50,6 @@ class ProbeResult:
 
     outcome: ProbeOutcome
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ContactRules:
-    """Thresholds; all times in seconds."""
-
-    failures: int = 3
-    server_error_seconds: float = 15.0
-    denied_seconds: float = 15.0
-    successes: int = 3
-    recovery_seconds: float = 5.0
-    jitter_seconds: float = 0.0
-    """This node's own share of the recovery jitter, drawn once by the caller."""
-    healthy_interval_seconds: float = 12.0
-    suspect_interval_seconds: float = 0.1
-    lost_interval_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class ContactRules:
+    """Thresholds of contact."""
+
+    failures: int = 3
+    server_error_seconds: float = 15.0
+    denied_seconds: float = 15.0
+    successes: int = 3
+    recovery_seconds: float = 5.0
+    jitter_seconds: float = 0.0
+    """This node's own share of the recovery jitter, drawn once by the caller."""
+    healthy_interval_seconds: float = 12.0
+    suspect_interval_seconds: float = 0.1
+    lost_interval_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """Thresholds of snapshot, activation, release and removal."""
 

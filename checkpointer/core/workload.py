@@ -6,7 +6,6 @@ and the controller, or the pod itself when nobody controls it.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +52,8 @@ class Workload(_WorkedOut):
         try:
             return self._digest
         except AttributeError:
+            import hashlib  # not for `status`, which with an agent there asks for no digest
+
             text = "\0".join((self.namespace, self.kind, self.name))
             object.__setattr__(self, "_digest", hashlib.sha256(text.encode()).hexdigest()[:16])
             return self._digest

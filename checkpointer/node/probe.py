@@ -29,13 +29,13 @@ from urllib3.util.ssl_ import create_urllib3_context
 from checkpointer.config import Config
 from checkpointer.core.contact import (
     Contact,
-    ContactRules,
     ProbeOutcome,
     ProbeResult,
     after_probe,
     initial_contact,
     next_probe_in,
 )
+from checkpointer.core.rules import ContactRules
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.kubeconfig import Kubeconfig, KubeconfigError, read_kubeconfig
 

@@ -15,7 +15,6 @@ Names that begin with a dot are never a namespace, a workload or a revision.
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from pathlib import Path
 
@@ -67,6 +66,8 @@ def encode(text: str) -> str:
     name = name or "%"
     if len(name) <= _LIMIT:
         return name
+    import hashlib  # rarely needed
+
     return f"{name[: _LIMIT - 66]}%-{hashlib.sha256(raw).hexdigest()}"
 
 

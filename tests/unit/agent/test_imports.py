@@ -33,6 +33,16 @@ NOT_FOR_STATUS = {
 }
 """`status` has 0.3 s without an agent, two thirds of which go to imports."""
 
+NOT_FOR_ASKING = {"checkpointer.core.contact", "checkpointer.offline", "hashlib", "ssl"}
+"""An agent that answers tells all: `status` then only asks and prints."""
+
+NOT_BEFORE_ASKING = {
+    "checkpointer.offline",
+    "checkpointer.report.status",
+    "checkpointer.store.revisions",
+}
+"""What is imported while the runtime is asked, and not before."""
+
 NEVER = {"pydantic", "dateutil", "kubernetes.client.api_client", "kubernetes.client.models"}
 """What the Kubernetes client library brings for typed models: for an exec plugin alone."""
 
@@ -49,7 +59,10 @@ def imported_by(code: str) -> set[str]:
     [
         ("checkpointer.agent", LATE | NEVER),
         ("checkpointer.node.probe", LATE | NEVER | {"checkpointer.node.api", "grpc", "asyncio"}),
-        ("checkpointer.offline", (LATE - {"grpc"}) | NEVER | NOT_FOR_STATUS),
+        ("checkpointer.cli.status", LATE | NEVER | NOT_FOR_STATUS | NOT_FOR_ASKING),
+        ("checkpointer.report.agent_socket", LATE | NEVER | NOT_FOR_STATUS | NOT_FOR_ASKING),
+        ("checkpointer.node.inquiry", (LATE - {"grpc"}) | NEVER | NOT_BEFORE_ASKING),
+        ("checkpointer.offline", LATE | NEVER | NOT_FOR_STATUS),
         ("checkpointer.node.api", NEVER),
         ("checkpointer.snapshot", NEVER),
         ("checkpointer.report.metrics", NEVER),
