@@ -72,6 +72,9 @@ MASTERS_STATE = "masters"
 MASTER_TIMEOUT_SECONDS = 0.5
 """How long another master's API server may take to answer, while a hand-over waits for that."""
 
+LOOK_SECONDS = 0.05
+"""How long the runtime may take while somebody waits for the status, who does not wait for long."""
+
 LEFT_SECONDS = 60.0
 """How long an agent that has left waits to be ended by the kubelet, which could start it anew."""
 
@@ -434,6 +437,7 @@ class Agent:
         runtime = ContainerRuntime(endpoint) if endpoint else find_runtime()
         if runtime is not None:
             self._runtime = runtime
+            self.reporter.look = ContainerRuntime(runtime.endpoint, LOOK_SECONDS).observe
             self._observer.runtime = self._applier.runtime = self._runtime
             if self._applier.snapshooter is not None:
                 self._applier.snapshooter.runtime = self._runtime

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from checkpointer import __version__
@@ -19,8 +20,9 @@ from checkpointer.config import Config
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.moment import Moment
-from checkpointer.core.observation import Observation
+from checkpointer.core.observation import NOT_ASKED, Observation
 from checkpointer.core.plan import Plan
+from checkpointer.core.runtime import Runtime
 from checkpointer.manifest.verdict import Verdict
 from checkpointer.report.announcer import Announcer
 from checkpointer.report.details import DetailsReader, StoreSize
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
     from checkpointer.report.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS = 1.0
+"""How soon the runtime is asked again for whoever asks for the status at rest."""
 
 STALLED_SECONDS = 60.0
 """Beyond two ticks: how long one cycle may take before the loop counts as stalled. Stopping what
@@ -84,6 +89,9 @@ class Reporter:
         self._historian = Historian(config.store_directory, store.prepare)
         self._agent = AgentStatus(node_name, __version__, os.getpid(), time.time())
         self._began = read_clocks().monotonic
+        self.look: Callable[[], Fact[Runtime]] = lambda: NOT_ASKED
+        """Asks the runtime what runs, and waits only shortly. From any thread."""
+        self._looked: tuple[float, Fact[Runtime]] = float("-inf"), NOT_ASKED
         self._last: Cycle | None = None
         self._details, self._details_lock = DetailsReader(store), threading.Lock()
         self._store_size = StoreSize(store)
@@ -160,8 +168,28 @@ class Reporter:
         self.events.close(seconds)
 
     def status(self) -> Status:
-        """Return what the agent knows after its last cycle. From any thread."""
+        """Return what the agent knows, and what runs now if no decision had to know it.
+
+        At rest nobody asks the runtime. One that is slow to answer then tells nothing: that is
+        no source that failed. From any thread.
+        """
         last = self._last
+        if last is not None and last.seen.runtime is NOT_ASKED:
+            found = self._look()
+            if isinstance(found, Known):
+                last = replace(last, seen=replace(last.seen, runtime=found))
+        return self._status(last)
+
+    def _look(self) -> Fact[Runtime]:
+        """Return what runs as of a second ago at most: to be asked often is no load to it."""
+        now = read_clocks().monotonic
+        looked_at, found = self._looked
+        if now - looked_at >= LOOK_AGAIN_SECONDS:
+            found = self.look()
+            self._looked = now, found
+        return found
+
+    def _status(self, last: Cycle | None) -> Status:
         contact = contact_status(self._contact(), read_clocks())
         with self._details_lock:
             details = self._details.read(serving_revisions(last.seen)) if last else {}
@@ -174,7 +202,7 @@ class Reporter:
         if self._metrics is None:
             self._metrics = Metrics(
                 lambda: Inputs(
-                    self.status(),
+                    self._status(self._last),
                     self.tally,
                     self.verdicts,
                     self._store_size.read(),

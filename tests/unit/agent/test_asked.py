@@ -12,6 +12,7 @@ import pytest
 
 from checkpointer.agent import Agent
 from checkpointer.config import load
+from checkpointer.core.observation import NOT_ASKED
 from checkpointer.report.agent_socket import AgentUnreachableError, ask_agent
 from checkpointer.report.happenings import Kind
 from checkpointer.report.history import read_history
@@ -99,6 +100,21 @@ def test_status_of_a_running_agent(web: SimulatedNode) -> None:
         assert agent.reporter._last is not None
         assert ask(web, "/v1/reconcile", "POST")[0] == 202
     assert not (web.store_folder / "agent.sock").exists()
+
+
+def test_status_at_rest_tells_what_runs(web: SimulatedNode) -> None:
+    """No cycle has asked the runtime, so whoever asks for the status has it asked, and not long."""
+    with running(web) as agent:
+        until(web, lambda s: s["contact"]["state"] == "reachable" and s["checkpoints"])
+        wait_until(lambda: agent.reporter._last.seen.runtime is NOT_ASKED, 5, "rest")
+        assert (
+            until(web, lambda s: s["checkpoints"][0]["runs"])["checkpoints"][0]["runs"] == "parent"
+        )
+        web.cri.hangs = True
+        silent = until(web, lambda s: s["checkpoints"][0]["runs"] is None)
+        assert [one["source"] for one in silent["unknown"]] == []
+        web.cri.hangs = False
+        until(web, lambda s: s["checkpoints"][0]["runs"] == "parent")
 
 
 def test_fresh_snapshots_on_demand(web: SimulatedNode) -> None:
