@@ -47,6 +47,11 @@ class Places:
     lock: Path = Path("/var/run/lock/pod-checkpointer.lock")
 
     @property
+    def folders(self) -> tuple[Path, ...]:
+        """Return every folder that is looked into."""
+        return self.active, self.inactive, self.secrets, self.config_maps, self.lock.parent
+
+    @property
     def roots(self) -> dict[str, str]:
         """Return the folders of material by the kind of volume."""
         return {"secret": str(self.secrets), "configMap": str(self.config_maps)}

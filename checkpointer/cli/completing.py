@@ -8,6 +8,9 @@ from typing import Any
 COMPLETED = {"workload": "workload", "workloads": "workload", "name": "pod", "pod": "pod"}
 """By an option's destination: what its words are."""
 
+PATIENCE_SECONDS = 1.0
+"""How long a shell waits for a store that may be on a dead mount."""
+
 
 def answer(parser: argparse.ArgumentParser) -> None:
     """Print what the word could be and end the process. Never a traceback into a prompt."""
@@ -33,12 +36,14 @@ def _names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     import os
 
     from checkpointer.cli.run import read_config
+    from checkpointer.node.patience import check_answers
     from checkpointer.store.layout import workload_of_names
 
     given: dict[str, Any] = {"config": None, "set": [], "node_name": None, "kubeconfig": None}
     given |= {key: value for key, value in vars(parsed_args).items() if key in given and value}
     try:
         root = read_config(argparse.Namespace(**given)).store_directory
+        check_answers(root, PATIENCE_SECONDS)
         folders = [
             (namespace, name)
             for namespace in os.listdir(root)

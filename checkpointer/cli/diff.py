@@ -126,7 +126,7 @@ def _running(node: LocalNode, checkpoint: Checkpoint) -> Side:
 def _uid(node: LocalNode, checkpoint: Checkpoint) -> str:
     """Return the UID of the parent that the kubelet has a folder of, as last seen."""
     uids = (*checkpoint.record.parents, revision_of(checkpoint, None).parent_uid)
-    there = (uid for uid in uids if (node.config.kubelet_directory / "pods" / uid).is_dir())
+    there = (uid for uid in uids if (node.kubelet_directory / "pods" / uid).is_dir())
     return next(there, uids[-1])
 
 
@@ -136,7 +136,7 @@ def _rendered(
     """Return the stored volumes as the kubelet has them now for this pod."""
     from checkpointer.node.kubelet import Kubelet
 
-    kubelet = Kubelet(node.config.kubelet_directory, node.config.snapshot.max_material_bytes)
+    kubelet = Kubelet(node.kubelet_directory, node.config.snapshot.max_material_bytes)
     try:
         return tuple(
             kubelet.read_volume(uid, volume.plugin, volume.name, volume.token_paths)
@@ -157,7 +157,7 @@ def _by_api(node: LocalNode, workload: Workload) -> Side:
     try:
         pods = client.get(f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node.name}")
         pod = _parent(pods.get("items") or (), workload)
-        kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
+        kubelet = Kubelet(node.kubelet_directory, config.snapshot.max_material_bytes)
         server = config.endpoints[0] if config.endpoints else None
         server = server or read_kubeconfig(config.kubeconfig).server
         settings = snapshot_settings(config, node.name, server)

@@ -29,6 +29,7 @@ from checkpointer.manifest.sanitize import sanitize
 from checkpointer.manifest.select import exclusion, is_meant, is_own, opts_in_to_inlining
 from checkpointer.manifest.sources import PLACEHOLDER, Options, Sources
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
+from checkpointer.node.patience import check_answers
 from checkpointer.settings import check, selection, snapshot_settings
 from checkpointer.store.own import own_workload
 from checkpointer.store.revisions import Store
@@ -104,7 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _explained(arguments: argparse.Namespace, config: Config) -> list[Explained]:
+    check_answers(config.store_directory)
     if arguments.filename is None:
+        check_answers(config.kubelet_directory)
         return [_on_node(arguments.pod, config)]
     return [_on_file(pod, config) for pod in _from_file(arguments.filename)]
 

@@ -13,6 +13,7 @@ from checkpointer.cli.local_node import NodeError, names_of
 from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint
+from checkpointer.node.patience import check_answers
 from checkpointer.report.happenings import Happening
 from checkpointer.report.history import read_history
 
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _history(arguments: argparse.Namespace, config: Config) -> int:
+    check_answers(config.store_directory)
     history = read_history(config.store_directory)
     if history.problems and not history.happenings:
         raise NodeError("; ".join(history.problems))

@@ -199,7 +199,7 @@ class Alone:
 
         self._node, self._checkpoint = node, checkpoint
         self._workload = checkpoint.workload
-        kubelet = Kubelet(node.config.kubelet_directory)
+        kubelet = Kubelet(node.kubelet_directory)
         reader = PodReader(selection(node.config.selection), kubelet)
         self._observer = Observer(reader, kubelet, node.folder, node.store)
         self._applier = Applier(node.store, node.folder, node.name)

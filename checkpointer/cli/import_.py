@@ -18,6 +18,7 @@ from checkpointer.config import Config
 from checkpointer.errors import CheckpointerError, printable
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet
+from checkpointer.node.patience import check_answers
 from checkpointer.settings import check, selection, snapshot_settings
 from checkpointer.store.lock import InstanceLock
 from checkpointer.store.revisions import Store
@@ -84,9 +85,12 @@ def _run(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _take_over(arguments: argparse.Namespace, config: Config) -> list[Line]:
+    settings = _settings(arguments, config)
+    for folder in (config.store_directory, config.kubelet_directory, *settings.places.folders):
+        check_answers(folder)
     store = Store(config.store_directory)
     takeover = Takeover(
-        _settings(arguments, config),
+        settings,
         store,
         Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes),
     )

@@ -49,6 +49,12 @@ class LocalNode:
         self._runtime_seconds = runtime_seconds
 
     @cached_property
+    def kubelet_directory(self) -> Path:
+        """Return the kubelet's folder. Raises SilentError when it is on a dead mount."""
+        check_answers(self.config.kubelet_directory)
+        return self.config.kubelet_directory
+
+    @cached_property
     def runtime(self) -> ContainerRuntime | None:
         """Return the container runtime, by its socket; None when there is none."""
         from checkpointer.node.cri import ContainerRuntime, find_endpoint

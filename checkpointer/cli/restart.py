@@ -164,9 +164,7 @@ def _grace(node: LocalNode, pod: PodHere) -> int:
 def _check(node: LocalNode, target: Target, runtime: Runtime) -> None:
     """Refuse to stop what nobody would start again. Raises RefusedError."""
     boot_id = read_boot_id(node.config.boot_id_file)
-    run = Kubelet(node.config.kubelet_directory).run(
-        boot_id.value if isinstance(boot_id, Known) else ""
-    )
+    run = Kubelet(node.kubelet_directory).run(boot_id.value if isinstance(boot_id, Known) else "")
     if isinstance(run, Unknown) or not run.value.listening:
         why = run.reason if isinstance(run, Unknown) else "it does not listen"
         raise RefusedError(

@@ -104,7 +104,7 @@ def _revision(
         digests = node.store.verify(workload, number)
     except DiskError as error:
         return Verified(workload, number, (str(error),))
-    folder = node.config.kubelet_directory
+    folder = node.kubelet_directory
     found = examine(node.store, checkpoint, node.name, images, folder, revision=revision)
     if isinstance(found.refusals, Unknown):
         return Verified(workload, number, (*digests, found.refusals.reason))

@@ -272,6 +272,78 @@ def test_signal_ends_an_agent_whose_other_folders_hang(
     assert "parked" not in second.output
 
 
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: first, namespace: kube-system}
+spec: {containers: [{name: c, image: c}]}
+"""
+
+
+@needs_fuse
+def test_no_command_hangs_with_the_store(
+    node: SimulatedNode, mount: Callable[[Path], Mount], start: Callable[..., Program], folder: Path
+) -> None:
+    """Each names the folder; one that only a shell asks for words says nothing."""
+    node.store_folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pod.yaml").write_text(POD)
+    place = mount(node.store_folder)
+    config = str(node.write_agent_config(storeDirectory=str(place.path), **QUICK))
+    place.hang()
+    for line, expected in (
+        ("list", 1),
+        ("show first", 1),
+        ("diff first", 1),
+        ("verify", 1),
+        ("activate first", 1),
+        ("release first", 1),
+        ("restart first", 1),
+        ("logs first", 1),
+        ("history", 1),
+        ("gc --dry-run", 1),
+        ("import", 1),
+        ("import --yes", 1),
+        (f"explain -f {folder / 'pod.yaml'}", 1),
+        ("explain kube-system/first", 1),
+        ("doctor --timeout 500ms", 2),
+        ("prepare-reboot --timeout 500ms --dry-run", 3),
+    ):
+        program = start(*line.split(), "--config", config)
+        assert program.wait() == expected, f"{line}: {program.output}"
+        assert str(place.path) in program.output, f"{line}: {program.output}"
+        assert "Traceback" not in program.output
+
+
+@needs_fuse
+def test_no_command_hangs_with_the_kubelets_folder(
+    node: SimulatedNode, mount: Callable[[Path], Mount], start: Callable[..., Program]
+) -> None:
+    """Those that look into it name it; the others do without it."""
+    add_pod(node, "first")
+    path = str(node.write_agent_config(**QUICK))
+    agent = start("run", "--config", path)
+    wait_until(lambda: has_checkpoint(node, "first"), SECONDS, "the checkpoint")
+    assert agent.terminate() == 0
+    place = mount(node.kubelet_folder)
+    config = str(node.write_agent_config(kubeletDirectory=str(place.path), **QUICK))
+    place.hang()
+    for line, expected in (
+        ("diff first", 1),
+        ("verify", 1),
+        ("restart first", 1),
+        ("activate first --force", 1),
+        ("import", 1),
+        ("explain kube-system/first", 1),
+    ):
+        program = start(*line.split(), "--config", config)
+        assert program.wait() == expected, f"{line}: {program.output}"
+        assert str(place.path) in program.output, f"{line}: {program.output}"
+        assert "Traceback" not in program.output
+    for line in ("list", "show first", "history", "gc --dry-run"):
+        program = start(*line.split(), "--config", config)
+        assert program.wait() == 0, f"{line}: {program.output}"
+
+
 def test_signal_ends_a_loop_that_hangs(
     node: SimulatedNode, folder: Path, start: Callable[..., Program]
 ) -> None:
