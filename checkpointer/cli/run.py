@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from checkpointer.store.lock import InstanceLock
 
 DEFAULT_CONFIG = "/etc/kubernetes/pod-checkpointer.yaml"
+OPEN_FILES = 128
+"""How many the agent may have open; it has less than twenty at rest, and up to sixteen who ask."""
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
@@ -147,6 +150,7 @@ def _run_agent(
     from checkpointer.cli.loop import Loop
     from checkpointer.parked import SIGNALS
 
+    _ensure_open_files()
     loop = Loop(config, once=arguments.once, dry_run=arguments.dry_run)
     for number in SIGNALS:
         signal.signal(number, lambda *_: loop.stop())
@@ -163,3 +167,21 @@ def _run_agent(
         with contextlib.suppress(OSError):  # it lies in memory: no reboot brings it back
             lock.remove()
     return 0 if loop.is_well or not arguments.once else EXIT_FAILED
+
+
+def _ensure_open_files() -> None:
+    """Have room for what the agent opens. Raises CheckpointerError when it may not have it.
+
+    Without, gRPC would abort the process, and say nothing that helps.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES:
+        return
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        raise CheckpointerError(
+            f"the limit of open files is {hard}: expected {OPEN_FILES} or more; raise it where the "
+            "agent is started (`ulimit -n`, LimitNOFILE= of a systemd unit)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))

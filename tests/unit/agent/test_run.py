@@ -422,3 +422,27 @@ def test_signal_amid_the_take_over_is_not_lost(web: SimulatedNode, start: Any) -
     assert first.signal(signal.SIGTERM) == 0
     second.says("taking over")
     assert second.signal(signal.SIGTERM) == 0
+
+
+LIMITED = """
+import resource, sys
+soft, hard = map(int, sys.argv[1:3])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from checkpointer.__main__ import main
+status = main(["run", "--once", "--config", sys.argv[3]])
+print("limit", *resource.getrlimit(resource.RLIMIT_NOFILE))
+sys.exit(status)
+"""
+
+
+def test_a_limit_of_open_files_that_is_too_low_is_told(
+    node: SimulatedNode, start: Callable[..., Process]
+) -> None:
+    """It has the room that it may have; where that is too little it says so and ends."""
+    config = str(node.write_agent_config(**QUICK))
+    refused = start("-c", LIMITED, "18", "18", config)
+    assert refused.wait() == 1
+    assert "the limit of open files is 18: expected 128 or more" in refused.output
+    raised = start("-c", LIMITED, "18", "500", config)
+    assert raised.wait() == 0, raised.output
+    assert raised.output.splitlines()[-1] == "limit 128 500"
