@@ -292,6 +292,18 @@ def test_a_parent_that_was_given_way_in_its_backoff_is_started_anew() -> None:
     assert plan.actions == (StartAnew(API, "parent-uid-sandbox", ("parent-3", "parent-4")),)
 
 
+def test_a_parent_that_waits_in_an_empty_sandbox_is_in_its_backoff_too() -> None:
+    """Its dead container is of the sandbox before, and of this kubelet's run."""
+    older = replace(died(4, NOW), sandbox_id="older")
+    assert STUCK.but(runtime=with_containers(older)).decide(NOW + 1).actions == (DOWN,)
+    before = STUCK.but(
+        runtime=with_containers(older), kubelet=Known(KubeletRun("run-2", stamp(NOW + 0.5), True))
+    )
+    assert states(before.decide(NOW + 1)) == [
+        Standing("active", "its parent's containers to be made")
+    ]
+
+
 SIDECAR = replace(started(1, NOW), id="sidecar", name="sidecar")
 
 
