@@ -43,6 +43,7 @@ from checkpointer.core.plan import (
 )
 from checkpointer.core.promotion import promoted, settled
 from checkpointer.core.release import release
+from checkpointer.core.rest import AT_REST, resting
 from checkpointer.core.retention import is_unwanted, with_absence, with_absence_recorded
 from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import ContainerState
@@ -91,7 +92,7 @@ def decide(
         is_lost = seen.contact.state is ContactState.LOST
         wake_in = rules.lost_watch_seconds if is_lost else rules.tick_seconds
         return Plan(frozen, memory, wake_in=wake_in, turn=Turn.KEPT)
-    memory = _remember_kubelet(seen, memory, now.monotonic)
+    memory = _remember_removal(_remember_kubelet(seen, memory, now.monotonic), now.monotonic)
     memory = remember_itself(seen, memory, rules, now.monotonic)
     memory = settled(memory, seen.checkpoints.value, seen.pods, failed_snapshots)
     own = own_of(seen, memory, failed_snapshots, now.monotonic)
@@ -104,15 +105,17 @@ def decide(
     )
     mine = own.workload if own is not None else None
     situation = situation_of(seen, memory, rules, now, node_name, mine)
-    idle = [c for c in checkpoints if c.workload not in (manifests or {})]
+    idle = [c for c in checkpoints if c.record.hand_over.to and c.workload not in (manifests or {})]
     situation = with_hand_overs(situation, idle)
     elapsed = 0.0 if memory.last_cycle is None else now.monotonic - memory.last_cycle
-    if memory.last_removal is None:  # the run of the agent before this one may have removed
-        memory = replace(memory, last_removal=now.monotonic)
     told = _told(seen)
+    at_rest = resting(seen, memory, checkpoints, by_workload, own)
     builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since, own)
     for checkpoint in checkpoints:
         workload = checkpoint.workload
+        if workload in at_rest:
+            builder.add_resting(workload, at_rest[workload])
+            continue
         track = memory.tracks.get(workload) or Track(
             absent_seconds=checkpoint.record.absent_seconds
         )
@@ -145,10 +148,14 @@ def decide(
         builder.add_leave(leave(own, seen.manifests, {c.workload for c in checkpoints}))
     elif isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
         builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
-    left = [_with_record(c, builder.records.get(c.workload, c.record)) for c in checkpoints]
-    amid = with_hand_overs(replace(situation, hand_over_left=0.0), left)
+    left = [
+        _with_record(c, builder.records.get(c.workload, c.record))
+        for c in checkpoints
+        if c.workload in builder.steps
+    ]
+    situation = with_hand_overs(replace(situation, hand_over_left=0.0), left)
     wants_turn = any(step.wants_turn for step in builder.steps.values())
-    return replace(builder.plan(seen), turn=turn_of(wants_turn, amid.hand_over_left))
+    return replace(builder.plan(seen), turn=turn_of(wants_turn, situation.hand_over_left))
 
 
 def _step(
@@ -186,6 +193,9 @@ class _PlanBuilder:
         self.actions: list[Action] = []
         self.records: dict[Workload, Record] = {}
         self.steps: dict[Workload, Step] = {}
+        """Of the checkpoints that are not at rest."""
+        self.tracks: dict[Workload, Track] = {}
+        self.standings: dict[Workload, Standing] = {}
         self.wake_in = rules.tick_seconds
         self.may_remove = (
             memory.last_removal is not None
@@ -208,6 +218,10 @@ class _PlanBuilder:
         if step.wake_in is not None:
             self.wake_in = min(self.wake_in, step.wake_in)
         self.steps[workload] = step
+        self.tracks[workload], self.standings[workload] = step.track, step.standing
+
+    def add_resting(self, workload: Workload, track: Track) -> None:
+        self.tracks[workload], self.standings[workload] = track, AT_REST
 
     def add_own(
         self,
@@ -250,9 +264,7 @@ class _PlanBuilder:
 
     def plan(self, seen: Observation) -> Plan:
         actions = ordered(self.actions)
-        tracks = {workload: step.track for workload, step in self.steps.items()}
-        standings = {workload: step.standing for workload, step in self.steps.items()}
-        memory = replace(self.memory, tracks=tracks, last_cycle=self.now)
+        memory = replace(self.memory, tracks=self.tracks, last_cycle=self.now)
         others = {w: step for w, step in self.steps.items() if w != self.own}
         if memory.is_uninstalled:
             self.wake_in = min(self.wake_in, _UNINSTALLED_TICK_SECONDS)
@@ -263,11 +275,11 @@ class _PlanBuilder:
         )
         wake_in = max(wake_in, self.rules.watch_seconds)
         return Plan(
-            sentence(seen, actions, standings, self.own),
+            sentence(seen, actions, self.standings, self.own),
             memory,
             actions,
             self.records,
-            standings,
+            self.standings,
             wake_in,
         )
 
@@ -333,6 +345,11 @@ def _remember_kubelet(seen: Observation, memory: Memory, now: float) -> Memory:
     return replace(memory, contact_kubelet=identity) if is_known else memory
 
 
+def _remember_removal(memory: Memory, now: float) -> Memory:
+    """Remember when something was removed last: the run of the agent before this one may have."""
+    return memory if memory.last_removal is not None else replace(memory, last_removal=now)
+
+
 def _occupancies(
     seen: Observation,
     checkpoints: tuple[Checkpoint, ...],
@@ -354,7 +371,8 @@ def _by_workload(pods: Fact[tuple[Pod, ...]]) -> Mapping[Workload, tuple[Pod, ..
     found: dict[Workload, tuple[Pod, ...]] = {}
     if isinstance(pods, Known):
         for pod in pods.value:
-            found[pod.workload] = (*found.get(pod.workload, ()), pod)
+            workload = pod.workload
+            found[workload] = (*found[workload], pod) if workload in found else (pod,)
     return found
 
 

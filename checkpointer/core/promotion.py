@@ -31,7 +31,8 @@ def settled(
     To be asked before another snapshot is planned: then the newest revision of a workload is what
     its last snapshot stored, or was found equal to.
     """
-    if isinstance(pods, Unknown):
+    is_new = any(not attempt.revision for attempt in memory.attempts.values())
+    if isinstance(pods, Unknown) or not is_new:
         return memory
     newest = {c.workload: c.revisions[0].number for c in checkpoints if c.revisions}
     workloads = {pod.uid: pod.workload for pod in pods.value}
