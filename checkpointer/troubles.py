@@ -17,6 +17,5 @@ def troubles(folder: Fact[Folder], runtime: Fact[Runtime], stored: Fact[Stored])
     if isinstance(stored, Unknown):
         return (*found, stored.reason)
     found += stored.value.problems
-    for checkpoint in stored.value.checkpoints:
-        found += (f"{checkpoint.workload}: {problem}" for problem in checkpoint.problems)
+    found += [f"{c.workload}: {told}" for c in stored.value.checkpoints for told in c.problems]
     return tuple(found)

@@ -76,7 +76,8 @@ def _obstacle(checkpoint: Checkpoint, verdict: Verdict | None, now: Moment) -> s
     """Return why this checkpoint could not run; empty when nothing speaks against it."""
     if not checkpoint.revisions:
         return "no revision of it verifies"
-    if all(revision.number in checkpoint.record.failed for revision in checkpoint.revisions):
+    failed = checkpoint.record.failed
+    if failed and all(revision.number in failed for revision in checkpoint.revisions):
         return "every stored revision kept crashing as a copy"
     hold = hold_of(checkpoint, now.wall)
     if hold is not None and hold.wanted == RELEASED:

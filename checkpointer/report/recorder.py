@@ -148,7 +148,8 @@ class Recorder:
         told, self._refused = self._refused, {}
         for checkpoint in seen.checkpoints.value:
             workload, way = checkpoint.workload, checkpoint.record.hand_over
-            self._refused[workload] = way.refused
+            if way.refused:
+                self._refused[workload] = way.refused
             if told is None:
                 if is_under_way(way, now.boot_id) and self._active(workload) is None:
                     at = now.wall - (now.monotonic - way.since)
@@ -164,16 +165,17 @@ class Recorder:
         seen = self._seen
         if seen is None or not isinstance(seen.checkpoints, Known):
             return
-        held = {c.workload: hold_of(c, now.wall) for c in seen.checkpoints.value}
-        holds = {workload: hold for workload, hold in held.items() if hold is not None}
+        stored = seen.checkpoints.value
+        holds = {c.workload: hold for c in stored if (hold := hold_of(c, now.wall)) is not None}
         told = holds if self._holds is None else self._holds
         self._holds = holds
         for workload, hold in holds.items():
             if told.get(workload) != hold:
                 self._add(Kind.HELD, workload, str(hold))
-        for workload, hold in told.items():
-            if workload in held and workload not in holds:
-                self._add(Kind.LIFTED, workload, f"it was held {hold}")
+        lifted = {workload: hold for workload, hold in told.items() if workload not in holds}
+        for checkpoint in stored if lifted else ():
+            if (hold := lifted.get(checkpoint.workload)) is not None:
+                self._add(Kind.LIFTED, checkpoint.workload, f"it was held {hold}")
 
     def _follow_hand_overs(self, now: Moment) -> None:
         for workload, released in tuple(self._released.items()):

@@ -350,8 +350,9 @@ def _manifests(seen: Observation) -> Mapping[Workload, ActiveManifest]:
 def _orphans(seen: Observation, stored: tuple[Checkpoint, ...]) -> list[Checkpoint]:
     """Return what stands for active manifests of which the store has nothing."""
     active = seen.manifests.value if isinstance(seen.manifests, Known) else ()
-    known = {checkpoint.workload for checkpoint in stored}
-    return [Checkpoint(w, ()) for w in sorted({m.workload for m in active} - known)]
+    orphans = {manifest.workload for manifest in active}
+    orphans.difference_update(checkpoint.workload for checkpoint in stored if orphans)
+    return [Checkpoint(workload, ()) for workload in sorted(orphans)]
 
 
 def _refusals(
@@ -379,8 +380,11 @@ def _runs(occupancy: Occupancy | None) -> str:
 
 def _refused_pods(cycle: Cycle, verdicts: Mapping[Workload, Verdict]) -> tuple[RefusedPod, ...]:
     pods = cycle.seen.pods.value if isinstance(cycle.seen.pods, Known) else ()
-    reasons = ((pod, _reasons(pod, cycle.failures, verdicts.get(pod.workload))) for pod in pods)
-    found = (RefusedPod(pod.workload, pod.name, told) for pod, told in reasons if told)
+    found = [
+        RefusedPod(pod.workload, pod.name, told)
+        for pod in pods
+        if (told := _reasons(pod, cycle.failures, verdicts))
+    ]
     return tuple(sorted(found, key=lambda one: (one.workload, one.pod)))
 
 
@@ -394,7 +398,9 @@ def _unprotected(
     return find_unprotected(cycle.seen, checkpoints, reasons, verdicts, cycle.now)
 
 
-def _reasons(pod: Pod, failures: Mapping[str, str], verdict: Verdict | None) -> tuple[str, ...]:
+def _reasons(
+    pod: Pod, failures: Mapping[str, str], verdicts: Mapping[Workload, Verdict]
+) -> tuple[str, ...]:
     if pod.terminating or pod.finished:
         return ()
     if pod.excluded:
@@ -403,6 +409,7 @@ def _reasons(pod: Pod, failures: Mapping[str, str], verdict: Verdict | None) -> 
         return ()
     if pod.fault:
         return (pod.fault,)
+    verdict = verdicts.get(pod.workload)
     if verdict is not None and verdict.outcome is Outcome.REFUSED:
         return _sentences(verdict.refusals)
     return (failures[pod.uid],) if pod.uid in failures else ()
