@@ -72,6 +72,8 @@ class PodReader:
 
     def __init__(self, selection: Selection, kubelet: Kubelet) -> None:
         self._selection, self._kubelet = selection, kubelet
+        self._told: tuple[RawPod, ...] = ()
+        """What was read last. The API's pods are another tuple as soon as anything of them is."""
         self._known: dict[str, _KnownPod] = {}
         self._own: Workload | None = None
 
@@ -79,7 +81,7 @@ class PodReader:
         """Take the agent's own pods for parents: they need not ask to be checkpointed."""
         if own != self._own:
             self._own = own
-            self._known.clear()
+            self._told, self._known = (), {}
 
     def read(self, pods: tuple[RawPod, ...], now: Moment) -> PodsHere:
         """Return the pods that are neither static, mirror nor ours.
@@ -87,24 +89,30 @@ class PodReader:
         One that cannot be read is there all the same: as a pod of its workload that is not
         Ready, if so much can be told.
         """
-        found = {}
-        for index, raw in enumerate(pods):
-            uid = uid_of(raw)
-            found[uid or f"#{index}"] = self._read_one(raw, uid, now)
-        self._known = found
-        all_known = found.values()
+        if pods is not self._told:
+            found = {}
+            for index, raw in enumerate(pods):
+                uid = uid_of(raw)
+                found[uid or f"#{index}"] = self._read_one(raw, uid)
+            self._told, self._known = pods, found
+        all_known = self._known.values()
+        for known in all_known:
+            self._bring_up_to_date(known, now)
         return PodsHere(
             tuple(known.pod for known in all_known if known.pod is not None),
             tuple(known.problem for known in all_known if known.problem),
             any(known.problem and known.pod is None for known in all_known),
         )
 
-    def _read_one(self, raw: RawPod, uid: str, now: Moment) -> _KnownPod:
+    def _read_one(self, raw: RawPod, uid: str) -> _KnownPod:
         known = self._known.get(uid)
         if known is None or known.resource_version != raw["metadata"].get("resourceVersion", ""):
             known = self._convert(raw, known)
+        return known
+
+    def _bring_up_to_date(self, known: _KnownPod, now: Moment) -> None:
         if known.pod is None or known.problem:
-            return known
+            return
         if known.pod.is_parent and now.monotonic - known.signed_at >= SIGNATURE_SECONDS:
             marks = self._kubelet.volume_marks(known.pod.uid)
             known.signature = f"{known.content} {marks}"
@@ -113,7 +121,6 @@ class PodReader:
         if known.ready_at is not None:
             ready_seconds = max(0.0, now.wall - known.ready_at)
         known.pod = known.pod.told_again(known.signature, ready_seconds)
-        return known
 
     def _convert(self, raw: RawPod, before: _KnownPod | None) -> _KnownPod:
         if fault := fault_of(raw):
