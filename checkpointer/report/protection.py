@@ -82,9 +82,11 @@ def _obstacle(checkpoint: Checkpoint, verdict: Verdict | None, now: Moment) -> s
     hold = hold_of(checkpoint, now.wall)
     if hold is not None and hold.wanted == RELEASED:
         return f"it is held {hold}"
-    if verdict is None or verdict.outcome is Outcome.REFUSED:  # that is of no stored revision
+    if verdict is None or not verdict.obstacles:
         return ""
-    return next((f"{finding.path}: {finding.reason}" for finding in verdict.obstacles), "")
+    if verdict.outcome is Outcome.REFUSED:  # that is of no stored revision
+        return ""
+    return f"{verdict.obstacles[0].path}: {verdict.obstacles[0].reason}"
 
 
 def _missing(

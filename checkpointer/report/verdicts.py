@@ -47,7 +47,7 @@ class Verdicts:
 
     def retain(self, workloads: Collection[Workload]) -> None:
         """Forget the workloads that are not among these."""
-        for workload in self._last.keys() - set(workloads):
+        for workload in [known for known in self._last if known not in workloads]:
             del self._last[workload]
 
 
