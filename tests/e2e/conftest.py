@@ -32,7 +32,7 @@ from tests.e2e.cluster.control_plane import Options
 from tests.e2e.cluster.edge_node import EdgeNode
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import PATIENCE
-from tests.e2e.summary import FALSE_ACTIVATIONS, Record, Summary
+from tests.e2e.summary import ACTIVATIONS, FALSE_ACTIVATIONS, Record, Summary
 
 BIN_DIR = "KUBE_BIN_DIR"
 SUMMARY = pytest.StashKey[Summary]()
@@ -51,7 +51,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     work = terminalreporter.config.stash.get(WORK, None)
     if work is not None and work.is_dir():
         terminalreporter.write_line(f"logs of the end-to-end scenarios: {work}")
-    if not summary.measures:
+    if not summary.scenarios:
         return
     terminalreporter.section("end-to-end measures")
     for line in summary.table():
@@ -97,9 +97,8 @@ def no_false_activation(request: pytest.FixtureRequest, record: Record) -> Itera
         count += node.activations.count - counted
         false += node.activations.false[known:]
     if nodes:
-        record.count("activations", count)
-        record.count(FALSE_ACTIVATIONS, len(false))
-        record.in_all(FALSE_ACTIVATIONS, len(false))
+        record.column(ACTIVATIONS, count)
+        record.column(FALSE_ACTIVATIONS, len(false))
     assert false == []
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 
 import pytest
 
-from tests.e2e.cluster.control_plane import API_SERVER, READ, WORKLOADS
-from tests.e2e.cluster.folder_watch import FolderWatch
+from tests.e2e.cluster.control_plane import READ, WORKLOADS
 from tests.e2e.cluster.node import Node
-from tests.e2e.cluster.timeline import Timeline
 from tests.e2e.cluster.waiting import hold
 from tests.e2e.conftest import Cluster
-from tests.e2e.summary import ACTIVATION, GAP, SERVING, Record
+from tests.e2e.power_cycle import CYCLES, PowerCycle, tell_of_many
+from tests.e2e.summary import GAP, Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -56,6 +54,7 @@ def test_without_an_agent_the_node_stays_dark(node: Node, record: Record) -> Non
         assert node.agent is not None
         node.wait_until_returned(since=began)
     record.seconds("agent start to serving", service.first_answer(node.agent.started))
+    record.column(GAP, service.seconds_not_serving(start))
     assert folder.present == []
 
 
@@ -70,36 +69,33 @@ def test_power_cycle(node: Node, record: Record, patience: float, records: str) 
         start = cycle(node, forget_containers=records == "forgotten")
         hold(STEADY_SECONDS, node.check_processes)
     assert node.is_ready()
-    record.seconds("first read answered", reads.first_answer(start))
+    answered, seen = reads.first_answer(start), PowerCycle(start, service, folder)
+    seen.tell(record)
+    record.seconds("first read answered", answered)
     record.seconds("reads not answered in all", reads.seconds_dark(start))
-    tell(record, start, service, folder)
-    tell_in_all(record, start, service, folder)
-    check(start, service, folder, patience)
-    activated, answered = folder.first(API_SERVER, appeared=True), reads.first_answer(start)
-    assert activated is not None
+    record.seconds("not serving in all", seen.dark)
+    record.seconds("longest gap after first answer", service.longest_gap(start))
+    record.seconds("copy of the API server released", seen.release)
+    record.seconds("last copy released", max(h.moment for h in folder.released) - start)
+    activated = check(seen, patience)
     assert answered is not None
-    assert answered <= SERVING_SECONDS * patience + (activated - start)
+    assert answered <= SERVING_SECONDS * patience + activated
 
 
 def test_power_cycles_in_a_row(node: Node, record: Record, patience: float) -> None:
     """The node comes back from one power cut after another, each time as quickly."""
     runs = []
-    for _ in range(int(os.environ.get("E2E_CYCLES", "3"))):
+    for _ in range(CYCLES):
         with node.watch_service() as service, node.watch_manifests() as folder:
             start = cycle(node)
-        runs.append((start, service, folder))
-        tell_in_all(record, start, service, folder)
-    serving = [service.first_answer(start) for start, service, _ in runs]
-    dark = [service.seconds_dark(start) for start, service, _ in runs]
-    record.count("cycles", len(runs))
-    record.seconds("serving, median", statistics.median(s for s in serving if s))
-    record.seconds("serving, worst", None if None in serving else max(s for s in serving if s))
-    record.seconds("not serving in all, median", statistics.median(dark))
-    record.seconds("not serving in all, worst", max(dark))
-    for start, service, folder in runs:
-        check(start, service, folder, patience)
-    assert statistics.median(s or WORST_SECONDS for s in serving) <= MEDIAN_SECONDS * patience
-    assert statistics.median(dark) <= DARK_SECONDS * patience
+        runs.append(PowerCycle(start, service, folder))
+        runs[-1].tell(record)
+    tell_of_many(record, runs)
+    for run in runs:
+        check(run, patience)
+    serving = statistics.median(run.serving or WORST_SECONDS for run in runs)
+    assert serving <= MEDIAN_SECONDS * patience
+    assert statistics.median(run.dark for run in runs) <= DARK_SECONDS * patience
 
 
 def cycle(node: Node, forget_containers: bool = False) -> float:
@@ -111,32 +107,11 @@ def cycle(node: Node, forget_containers: bool = False) -> float:
     return start
 
 
-def check(start: float, service: Timeline, folder: FolderWatch, patience: float) -> None:
-    """Assert what every power cycle has to show."""
-    activated = folder.first(API_SERVER, appeared=True)
-    assert activated is not None
-    assert activated - start <= AGENT_START_SECONDS * patience
-    serving = service.first_answer(start)
-    assert serving is not None
-    assert serving <= WORST_SECONDS * patience
-    assert folder.present == []
-
-
-def tell_in_all(record: Record, start: float, service: Timeline, folder: FolderWatch) -> None:
-    """Count one power cycle among those of the whole run."""
-    activated = folder.first(API_SERVER, appeared=True)
-    record.in_all(ACTIVATION, activated and activated - start)
-    record.in_all(SERVING, service.first_answer(start))
-    record.in_all(GAP, service.seconds_not_serving(start))
-
-
-def tell(record: Record, start: float, service: Timeline, folder: FolderWatch) -> None:
-    """Record the times of one power cycle, all from the kubelet's start."""
-    activated, released = (folder.first(API_SERVER, appeared=which) for which in (True, False))
-    record.seconds("manifest of the API server", activated and activated - start)
-    record.seconds("API serving", service.first_answer(start))
-    record.seconds("copy of the API server released", released and released - start)
-    record.seconds("last copy released", max(h.moment for h in folder.released) - start)
-    record.count("copies activated", len(folder.activated))
-    record.seconds("longest gap after first answer", service.longest_gap(start))
-    record.seconds("not serving in all", service.seconds_dark(start))
+def check(seen: PowerCycle, patience: float) -> float:
+    """Assert what every power cycle has to show; return the seconds to the activation."""
+    assert seen.activation is not None
+    assert seen.activation <= AGENT_START_SECONDS * patience
+    assert seen.serving is not None
+    assert seen.serving <= WORST_SECONDS * patience
+    assert seen.folder.present == []
+    return seen.activation

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.cluster.control_plane import API_SERVER
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import hold, wait_for
-from tests.e2e.summary import DETECTION, Record
+from tests.e2e.summary import DETECTION, GAP, LOSS, Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -42,8 +42,7 @@ def test_network_cut_while_all_runs(node: Node, record: Record) -> None:
         node.cut_network()
         try:
             node.wait_for_agent("contact lost", LONG_SECONDS)
-            record.seconds(DETECTION, time.monotonic() - cut)
-            record.in_all(DETECTION, time.monotonic() - cut)
+            record.column(DETECTION, time.monotonic() - cut)
             hold(LONG_SECONDS, node.check_processes)
         finally:
             node.mend_network()
@@ -85,8 +84,7 @@ def test_kubelet_restarted_during_an_outage(
         try:
             if outage.noticed:
                 node.wait_for_agent("contact lost", 30)
-                record.seconds(DETECTION, time.monotonic() - cut)
-                record.in_all(DETECTION, time.monotonic() - cut)
+                record.column(DETECTION, time.monotonic() - cut)
             node.restart_kubelet()
             hold(LONG_SECONDS, node.check_processes)
             assert folder.happenings == []
@@ -102,12 +100,12 @@ def test_kubelet_restarted_during_an_outage(
         hold(STEADY_SECONDS, node.check_processes)
     activated = folder.activated[0]
     serving = service.first_answer(killed + 0.5)
-    record.seconds("death to manifest", activated.moment - killed)
+    record.column(LOSS, activated.moment - killed)
     record.seconds("death to serving", serving and serving + 0.5)
     before = service.seconds_not_serving(killed - 1.0, mended)
     record.seconds("not serving before the network is back", before)
     record.seconds("last copy released", folder.released[-1].moment - mended)
-    record.seconds("not serving after the network is back", service.seconds_not_serving(mended))
+    record.column(GAP, service.seconds_not_serving(mended))
     assert API_SERVER in activated.name
     assert activated.moment - killed <= outage.manifest_seconds * patience
     assert serving is not None

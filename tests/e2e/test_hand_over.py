@@ -1,6 +1,5 @@
 """A copy gives way to its parent at the moment that costs least, and never for nothing.
 
-E2E_CYCLES     how many power cycles with shared ports (default 3).
 E2E_BACKOFFS   how many times a parent deep in backoff is given way to (default 1).
 E2E_DEEP       how long it sits there before, in seconds (default 60; the kubelet's backoff
                doubles from 10 s to five minutes).
@@ -9,7 +8,6 @@ E2E_DEEP       how long it sits there before, in seconds (default 60; the kubele
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +16,13 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.cluster.control_plane import API_SERVER, NAMESPACE, READ, Options
+from tests.e2e.cluster.folder_watch import FolderWatch
 from tests.e2e.cluster.node import Node
+from tests.e2e.cluster.timeline import Timeline
 from tests.e2e.cluster.waiting import hold, wait_for
 from tests.e2e.conftest import Maker
-from tests.e2e.summary import GAP, SERVING, Record
+from tests.e2e.power_cycle import CYCLES, PowerCycle, tell_of_many
+from tests.e2e.summary import GAP, LOSS, Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -60,9 +61,9 @@ def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> 
     While the parent starts it gets its share of the connections: it answers them, and says of
     itself on /readyz that it is not ready yet. That is not held against the hand-over.
     """
-    node, serving, gaps = sharing_node, [], []
+    node, runs, gaps = sharing_node, [], []
     failures: Counter[str] = Counter()
-    for _ in range(int(os.environ.get("E2E_CYCLES", "3"))):
+    for _ in range(CYCLES):
         with (
             node.watch_service() as service,
             node.watch_service(READ) as reads,
@@ -73,18 +74,16 @@ def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> 
             start = node.power_on()
             node.wait_until_returned(since=began)
             hold(5, node.check_processes)
-        serving.append(service.first_answer(start) or float("inf"))
+        runs.append(PowerCycle(start, service, folder))
+        runs[-1].tell(record)
         gaps.append(reads.seconds_not_serving(start))
-        record.in_all(GAP, gaps[-1])
         failures += Counter({f"/readyz said {k}": n for k, n in service.failures(start).items()})
         failures += Counter({f"a read said {k}": n for k, n in reads.failures(start).items()})
         assert folder.present == []
     for what, count in sorted(failures.items()):
         record.count(f"after the first answer {what}", count)
-    record.count("cycles", len(gaps))
-    record.seconds("serving, median", statistics.median(serving))
-    record.seconds("serving, worst", max(serving))
-    record.seconds("not serving after the first answer, worst", max(gaps))
+    tell_of_many(record, runs)
+    record.seconds("reads not answered after the first, worst", max(gaps))
     assert max(gaps) == 0.0
 
 
@@ -105,10 +104,7 @@ def test_power_cycle_with_a_declared_port(declaring_node: Node, record: Record) 
         start = node.power_on()
         node.wait_until_returned(since=began)
         hold(5, node.check_processes)
-    record.seconds(SERVING, service.first_answer(start))
-    record.in_all(SERVING, service.first_answer(start))
-    record.seconds("not serving after the first answer", service.seconds_not_serving(start))
-    record.in_all(GAP, service.seconds_not_serving(start))
+    PowerCycle(start, service, folder).tell(record)
     assert node.parents()[API_SERVER]["metadata"]["uid"] == uid
     assert folder.present == []
 
@@ -132,11 +128,8 @@ def test_a_parent_deep_in_backoff(node: Node, record: Record, patience: float) -
             node.wait_until_returned(since=began, seconds=LONGEST_START_SECONDS)
             waits.append(time.monotonic() - started)
         gaps.append(service.seconds_not_serving())
-        record.in_all(GAP, gaps[-1])
-    record.count("times", len(gaps))
+        record.column(GAP, gaps[-1])
     record.seconds("deep in backoff for", deep)
-    record.seconds("gap, median", statistics.median(gaps))
-    record.seconds("gap, worst", max(gaps))
     record.seconds("agent start to the end of it, worst", max(waits))
     assert max(gaps) <= 25 * patience
 
@@ -166,8 +159,7 @@ def test_a_parent_deep_in_backoff_is_replaced(node: Node, record: Record, patien
     record.seconds("deep in backoff for", REPLACED_SECONDS)
     record.seconds("agent start to the copy released", folder.released[-1].moment - started)
     record.seconds("agent start to the end of it", waited)
-    record.seconds("gap", service.seconds_not_serving())
-    record.in_all(GAP, service.seconds_not_serving())
+    record.column(GAP, service.seconds_not_serving())
     events = node.api.items(f"/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events")
     told = [e for e in events if e["reason"] == "CheckpointedPodReplaced"]
     assert [e["regarding"].get("uid") for e in told] == [old["uid"]]
@@ -194,7 +186,8 @@ def test_a_rollout_to_a_broken_flag(node: Node, record: Record, patience: float)
         hold(10, node.check_processes)
     record.seconds("fixed rollout to its parent alone", time.monotonic() - mended - 10)
     record.seconds("API away for the fixed rollout", service.seconds_dark(mended))
-    record.count("copies activated", len(folder.activated))
+    tell_of_loss(record, begun, service, folder)
+    record.column(GAP, service.seconds_not_serving(mended))
     assert folder.present == []
 
 
@@ -206,7 +199,8 @@ def test_a_rollout_that_works(node: Node, record: Record) -> None:
         wait_for("the API to go", lambda: not node.api.is_ready(), 60, 0.05)
         node.wait_until_returned(since=since, restarted=[API_SERVER], seconds=300)
     record.seconds("API away", service.seconds_dark(begun))
-    record.count("copies activated", len(folder.activated))
+    tell_of_loss(record, begun, service, folder)
+    record.column(GAP, service.seconds_not_serving(folder.activated[0].moment))
 
 
 def test_the_last_pod_of_the_api_server_is_deleted(node: Node, record: Record) -> None:
@@ -218,7 +212,14 @@ def test_the_last_pod_of_the_api_server_is_deleted(node: Node, record: Record) -
         wait_for("the API to go", lambda: not node.api.is_ready(), 60, 0.05)
         node.wait_until_returned(since=since, restarted=[API_SERVER], seconds=300)
     record.seconds("API away", service.seconds_dark(begun))
-    record.count("copies activated", len(folder.activated))
+    tell_of_loss(record, begun, service, folder)
+    record.column(GAP, service.seconds_not_serving(folder.activated[0].moment))
+
+
+def tell_of_loss(record: Record, begun: float, service: Timeline, folder: FolderWatch) -> None:
+    """Record how long after the API's last good answer the first copy was activated."""
+    lost = service.gaps(begun)[0].start
+    record.column(LOSS, folder.activated[0].moment - lost)
 
 
 def _require(is_so: bool) -> None:

@@ -31,6 +31,7 @@ from tests.e2e.cluster.machine import ADDRESS, OTHER_ADDRESS
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import hold, wait_for
 from tests.e2e.conftest import Maker
+from tests.e2e.power_cycle import PowerCycle
 from tests.e2e.summary import Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -188,9 +189,7 @@ def test_hand_over_by_a_lease(masters: Masters, record: Record) -> None:
         assert released - activated >= held
         record.seconds(f"kubelet's start to release, lease {who}", released - start)
         record.seconds(f"lease {who}: held for", watch.holders[-1][0] - watch.holders[-2][0])
-        record.seconds(
-            f"not serving at the hand-over, lease {who}", service.seconds_not_serving(start)
-        )
+        PowerCycle(start, service, folder).tell(record)
         assert folder.present == []
     stored = lease(api)
     assert stored is not None

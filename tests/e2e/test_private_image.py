@@ -22,7 +22,7 @@ from tests.e2e.cluster.agent import CONFIG, command
 from tests.e2e.cluster.edge_node import EdgeNode, Workload
 from tests.e2e.cluster.processes import Process
 from tests.e2e.cluster.waiting import hold
-from tests.e2e.summary import Record
+from tests.e2e.summary import ACTIVATION, Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -120,5 +120,6 @@ def test_private_image(edge_node: EdgeNode, record: Record, policy: str) -> None
             lambda: not node.active() and all(node.is_up(w, began) for w in wanted),
             BACK_SECONDS,
         )
+    record.column(ACTIVATION, folder.activated[0].moment - start)
     record.seconds("start of the API to all handed back", time.monotonic() - back)
     assert folder.present == []

@@ -10,7 +10,7 @@ from tests.e2e.cluster.containers import running
 from tests.e2e.cluster.control_plane import WORKLOADS
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import hold, wait_for
-from tests.e2e.summary import Record
+from tests.e2e.summary import ACTIVATION, DETECTION, GAP, Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -49,9 +49,11 @@ def test_runtime_restarted_during_an_outage(node: Node, record: Record) -> None:
     """Nobody can tell what runs, so what is active stays, and nothing else is activated."""
     before = containers(node)
     with node.watch_manifests() as folder:
+        cut = time.monotonic()
         node.cut_network(refuse=True)
         try:
             node.wait_for_agent("contact lost", 30)
+            record.column(DETECTION, time.monotonic() - cut)
             bounce(node)
             hold(STEADY_SECONDS, node.check_processes)
         finally:
@@ -89,7 +91,8 @@ def test_runtime_restarted_with_active_copies(node: Node, record: Record) -> Non
         hold(STEADY_SECONDS, node.check_processes)
     record.seconds("API back to the first copy released", folder.released[0].moment - mended)
     record.seconds("API back to the last copy released", folder.released[-1].moment - mended)
-    record.seconds("not serving after its first answer", service.seconds_not_serving(start))
+    record.column(ACTIVATION, folder.activated[0].moment - start)
+    record.column(GAP, service.seconds_not_serving(start))
     again = [h for h in folder.activated if h.moment > mended]
     record.count("copies activated again after the API was back", len(again))
     assert len(folder.activated) - len(again) == len(WORKLOADS)

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.cluster.edge_node import EdgeNode, Workload
 from tests.e2e.cluster.kubelet import NODE
 from tests.e2e.cluster.waiting import hold
-from tests.e2e.summary import Record
+from tests.e2e.summary import DETECTION, Record
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -72,9 +72,11 @@ def test_workloads_taken_away(edge_node: EdgeNode, record: Record) -> None:
         assert min(gone.values()) >= GRACE_SECONDS
         assert node.has_checkpoint(STAYS)
         assert [w.name for w in taken if node.runs(w)] == []
+        cut = time.monotonic()
         node.cut_network(refuse=True)
         try:
             node.wait_for_agent("contact lost", 30)
+            record.column(DETECTION, time.monotonic() - cut)
             node.restart_kubelet()
             hold(OUTAGE_SECONDS, node.check_processes)
         finally:
