@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
+from checkpointer.core.facts import Known
+from checkpointer.node.cri import ContainerRuntime
 from tests.e2e.cluster import images
 from tests.e2e.cluster.binaries import Binaries, may_raise_priority
 from tests.e2e.cluster.machine import Machine
@@ -47,17 +50,19 @@ class Containerd:
         (folder / "net.d/10-e2e.conflist").write_text(json.dumps(_network()))
 
     def start(self) -> Process:
-        """Start it and return it when it answers."""
+        """Start it and return it when it answers a kubelet, which would end if it did not.
+
+        Its CRI plugin refuses all calls for a while after the rest answers.
+        """
         process = self._machine.start(
             "containerd", "containerd", "--config", "/etc/kubernetes/containerd/config.toml"
         )
+        endpoint = f"unix://{self._machine.root}{SOCKET}"
 
         def answers() -> bool:
             process.require()
-            try:
-                return bool(self._machine.run("ctr", "version", seconds=5))
-            except AssertionError as error:
-                raise ConnectionError(str(error)) from error
+            with contextlib.closing(ContainerRuntime(endpoint)) as runtime:
+                return isinstance(runtime.version(), Known)
 
         wait_for("containerd to answer", answers, 30, interval=0.02)
         return process
