@@ -11,7 +11,7 @@ import os
 import shutil
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +22,18 @@ from tests.e2e.cluster.control_plane import NAMESPACE, WORKLOADS
 from tests.e2e.cluster.kubelet import NODE
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import DeadlineError, wait_for
+from tests.e2e.conftest import Maker
+from tests.e2e.power_cycle import CYCLES, PowerCycle, tell_of_many
 from tests.e2e.summary import Record
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 NAME = "pod-checkpointer"
 IMAGE = "localhost/pod-checkpointer"
+ACTIVATION_SECONDS = 10.0
+"""From the kubelet's start: it makes the agent's pod first, which a process of its own is not."""
+SERVING_SECONDS = 20.0
 
 
 class Deployment:
@@ -97,8 +102,12 @@ class Deployment:
         return [*map(str, found), *self.node.containerd.running(NAME)]
 
     def wait(self, what: str, holds: Callable[[], bool], seconds: float) -> None:
+        def holds_now() -> bool:
+            self.node.check_processes()
+            return holds()
+
         try:
-            wait_for(what, holds, seconds)
+            wait_for(what, holds_now, seconds)
         except DeadlineError as error:
             logs = (self.node.machine.disk / "var/log/pods").glob(f"{NAMESPACE}_{NAME}*/*/*.log")
             tails = [f"{path}:\n{path.read_text()[-3000:]}" for path in logs]
@@ -107,57 +116,85 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(node: Node, tmp_path: Path) -> Deployment:
-    """A node that has the image and no agent; the node is not used again."""
+def deployment(maker: Maker, tmp_path: Path) -> Iterator[Deployment]:
+    """A node of its own that has the image, and no agent."""
     archive = os.environ.get("E2E_IMAGE")
     if not archive:
         pytest.skip("E2E_IMAGE is not set: no image to deploy")
-    node.stop_agent()
-    shutil.rmtree(node.store)
-    for path in node.manifests.glob(f"{MANIFEST_PREFIX}*"):
-        path.unlink()
-    node.machine.run("ctr", "-n", "k8s.io", "images", "import", archive, seconds=120)
-    node.machine.run("ctr", "-n", "k8s.io", "images", "tag", f"{IMAGE}:dev", f"{IMAGE}:next")
-    return Deployment(node, tmp_path)
+    node = maker.node()
+    try:
+        node.build()
+        node.machine.run("ctr", "-n", "k8s.io", "images", "import", archive, seconds=120)
+        node.machine.run("ctr", "-n", "k8s.io", "images", "tag", f"{IMAGE}:dev", f"{IMAGE}:next")
+        yield Deployment(node, tmp_path)
+    finally:
+        node.remove()
+
+
+@pytest.fixture
+def protected(deployment: Deployment, record: Record, patience: float) -> Deployment:
+    """The node after one apply: the agent, its copy, and a checkpoint of each parent."""
+    begun = time.monotonic()
+    deployment.apply("dev")
+    deployment.wait("the agent and its copy", lambda: deployment.is_settled("dev"), 120)
+    deployment.node.wait_for_checkpoints(60)
+    record.seconds("from apply to protected", time.monotonic() - begun)
+    return deployment
+
+
+def cycle(protected: Deployment, record: Record) -> PowerCycle:
+    """Cut the power and restore it; return when parents and the agent's pod are as before."""
+    node = protected.node
+    with node.watch_service() as service, node.watch_manifests() as folder:
+        node.power_cut()
+        booted = time.time()
+        start = node.power_on(with_agent=False)
+        protected.wait("the API", node.api.is_ready, 120)
+        protected.wait(
+            "the parents to return, and the pod to be parked again",
+            lambda: (
+                node.is_ready(since=booted)
+                and protected.is_settled("dev")
+                and all(len(node.containerd.running(name)) == 1 for name in WORKLOADS)
+            ),
+            300,
+        )
+    seen = PowerCycle(start, service, folder)
+    seen.tell(record)
+    return seen
 
 
 def test_deployed_agent_boots_alone_is_upgraded_and_leaves(
-    deployment: Deployment, record: Record, patience: float
+    protected: Deployment, record: Record
 ) -> None:
     """One apply protects the node, a boot with no API is survived, one delete leaves nothing."""
-    node = deployment.node
-    begun = time.monotonic()
-    deployment.apply("dev")
-    deployment.wait("the agent and its copy", lambda: deployment.is_settled("dev"), 120 * patience)
-    node.wait_for_checkpoints(60 * patience)
-    record.seconds("from apply to protected", time.monotonic() - begun)
-    deployment.wait("the node's condition", deployment.condition, 60 * patience)
-
-    node.power_cut()
-    booted = time.time()
-    started = node.power_on(with_agent=False)
-    deployment.wait("the API", node.api.is_ready, 120 * patience)
-    record.seconds("kubelet's start to the API", time.monotonic() - started)
-    deployment.wait(
-        "the parents to return, and the pod to be parked again",
-        lambda: (
-            node.is_ready(since=booted)
-            and deployment.is_settled("dev")
-            and all(len(node.containerd.running(name)) == 1 for name in WORKLOADS)
-        ),
-        300 * patience,
-    )
-    record.seconds("kubelet's start to all returned", time.monotonic() - started)
+    node = protected.node
+    protected.wait("the node's condition", protected.condition, 60)
+    seen = cycle(protected, record)
+    record.seconds("kubelet's start to all returned", time.monotonic() - seen.start)
 
     begun = time.monotonic()
-    deployment.apply("next")
-    deployment.wait("the upgrade", lambda: deployment.is_settled("next"), 240 * patience)
+    protected.apply("next")
+    protected.wait("the upgrade", lambda: protected.is_settled("next"), 240)
     record.seconds("upgrade", time.monotonic() - begun)
 
     begun = time.monotonic()
-    deployment.delete()
-    deployment.wait("nothing to be left", lambda: deployment.remains() == [], 240 * patience)
+    protected.delete()
+    protected.wait("nothing to be left", lambda: protected.remains() == [], 240)
     record.seconds("uninstall", time.monotonic() - begun)
     assert node.is_ready()
     node.wait_for_kubelet()  # whose own report must not bring it back
-    assert not deployment.condition()
+    assert not protected.condition()
+
+
+def test_power_cycles_with_the_agent_as_a_pod(
+    protected: Deployment, record: Record, patience: float
+) -> None:
+    """The kubelet starts the agent's copy with no API, and that the API: each time anew."""
+    runs = [cycle(protected, record) for _ in range(CYCLES)]
+    tell_of_many(record, runs)
+    for run in runs:
+        assert run.activation is not None
+        assert run.activation <= ACTIVATION_SECONDS * patience
+        assert run.serving is not None
+        assert run.serving <= SERVING_SECONDS * patience
