@@ -16,7 +16,7 @@ from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
-from checkpointer.core.parent import with_parent
+from checkpointer.core.parent import UP_SECONDS, has_run_for, is_in_place, with_parent
 from checkpointer.core.plan import Activate, Kill, StartAnew, Track
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
@@ -35,9 +35,6 @@ ANEW_TRIES, ANEW_SECONDS = 3, 3.0
 
 LATE_SECONDS = 10.0
 """How long a hand-over lasts before a parent is given up that is down for long: all tries."""
-
-UP_SECONDS = 20.0
-"""How long a parent must run to count as up again: one that keeps crashing runs in between."""
 
 
 def activation(
@@ -68,7 +65,8 @@ def activation(
         return Step(Standing("waiting", "the API, which answers again"), track)
     if isinstance(occupancy, Unknown):
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
-    if _is_up(revision, occupancy.value, track):
+    found = occupancy.value
+    if found.copy_running or is_in_place(revision.stage, track, found):
         standing = Standing("standby", "nothing: its containers run")
         return Step(standing, _up(revision.stage, track, occupancy.value, situation))
     track = replace(
@@ -79,18 +77,6 @@ def activation(
         seconds, reason = waiting
         return Step(Standing("waiting", f"{reason}, {seconds:.0f} s more"), track, wake_in=seconds)
     return _activate(checkpoint, revision.stage, occupancy.value, track, situation)
-
-
-def _is_up(revision: Revision, occupancy: Occupancy, track: Track) -> bool:
-    """Tell whether the workload runs.
-
-    An API server that the API took away has closed its port when contact is lost, and may take
-    half a minute to end (seen on 1.36: for the connections that are open). It does not come back,
-    and nobody can make its successor meanwhile.
-    """
-    if revision.stage == 0 and track.was_leaving:
-        return bool(occupancy.copy_running)
-    return occupancy.is_running
 
 
 def _at_rest(track: Track) -> Track:
@@ -272,8 +258,7 @@ def _is_started_late(occupancy: Occupancy, situation: Situation) -> bool:
 
 def _up(stage: int, track: Track, occupancy: Occupancy, situation: Situation) -> Track:
     """Return the track of a workload that runs: in stage 0 it is up once it has for a while."""
-    since = track.parent_since
-    has_run = since is not None and situation.now - since >= UP_SECONDS
+    has_run = has_run_for(track, UP_SECONDS, situation.now)
     if track.down_since is not None and (stage > 0 or occupancy.copy_running or has_run):
         return replace(track, down_since=None)
     return track

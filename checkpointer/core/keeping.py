@@ -2,7 +2,7 @@
 keeps crashing gives its place to the revision before.
 
 A manifest is written again only while the API is gone: once it answers, the parent is what the
-node waits for.
+node waits for. Nor beside a parent that runs: it would fight it for its ports.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, active_revi
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.occupancy import Occupancy
+from checkpointer.core.parent import UP_SECONDS, has_run_for, is_in_place
 from checkpointer.core.plan import Activate, Track
 from checkpointer.core.runtime import Container, ContainerState
 from checkpointer.core.situation import Situation, Step
@@ -37,6 +38,9 @@ def keep_alive(
         standing = Standing("active", _release_waits_for(situation))
         return Step(standing, _running(track, containers, now))
     track = replace(track, running_since=None)
+    active = active_revision(checkpoint, manifest)
+    if is_in_place(active.stage if active else 1, track, occupancy):
+        return Step(Standing("active", "its parent, which runs"), _beside(track, containers, now))
     if _is_crashing(containers, track, situation.rules.crash_limit):
         return _fall_back(checkpoint, manifest, occupancy, track, situation)
     if _is_taken(manifest, occupancy, situation):
@@ -44,11 +48,15 @@ def keep_alive(
     kubelet = situation.kubelet
     if isinstance(kubelet, Known) and not kubelet.value.listening:
         return Step(Standing("active", "the kubelet, which is not running"), _again(track, now))
-    return _issue_anew(checkpoint, manifest, track, situation)
+    return _issue_anew(checkpoint, manifest, occupancy, track, situation)
 
 
 def _issue_anew(
-    checkpoint: Checkpoint, manifest: ActiveManifest, track: Track, situation: Situation
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    occupancy: Occupancy,
+    track: Track,
+    situation: Situation,
 ) -> Step:
     rules, now = situation.rules, situation.now
     waiting = Standing("active", "the kubelet to start it")
@@ -67,6 +75,7 @@ def _issue_anew(
         revision.number,
         _next_issue(checkpoint, manifest),
         f"the kubelet has not started it for {patience:.0f} s: issued anew",
+        _to_stop(occupancy),
     )
     track = replace(track, activated_at=now, issues=track.issues + 1, excused_attempts=0)
     return Step(waiting, track, action)
@@ -76,26 +85,48 @@ def _next_issue(checkpoint: Checkpoint, manifest: ActiveManifest) -> int:
     return max(checkpoint.record.issue, manifest.issue) + 1
 
 
+def _to_stop(occupancy: Occupancy) -> tuple[str, ...]:
+    return tuple(s.id for s in occupancy.copy_sandboxes if s.ready)
+
+
 def _again(track: Track, now: float) -> Track:
     return replace(track, confirmed_at=now, issues=0)
 
 
 def _is_taken(manifest: ActiveManifest, occupancy: Occupancy, situation: Situation) -> bool:
-    """Tell whether the kubelet has accepted the manifest: it made a sandbox in its current run.
+    """Tell whether the kubelet has accepted the manifest: it made something in its current run.
 
-    A dead sandbox from before a reboot proves nothing. Where the clock has gone back with it, as on
-    a board without a battery, it looks younger than the kubelet, and is not of the past.
+    What was made before proves nothing: the sandbox may have died in a reboot, or be ready still,
+    of a copy that ran on while the kubelet started anew and refused it. Where the clock has gone
+    back with a reboot, as on a board without a battery, what is of the past looks younger than the
+    kubelet; where it has since the kubelet's start, nothing can be compared.
     """
     mine = [s for s in occupancy.copy_sandboxes if s.uid == manifest.uid]
     kubelet = situation.kubelet
     if isinstance(kubelet, Unknown):
         return bool(mine)
     now = (situation.wall + 1.0) * 1e9  # the clocks are not read at the same moment
-    return any(s.ready or kubelet.value.started_at < s.created_at <= now for s in mine)
+    started_at = kubelet.value.started_at
+    if started_at > now:
+        return any(s.ready for s in mine)
+    made = [s.created_at for s in mine]
+    made += [c.created_at for c in occupancy.copy_containers if c.pod_uid == manifest.uid]
+    return any(started_at < created_at <= now for created_at in made)
 
 
 def _with_excuse(track: Track, containers: list[Container]) -> Track:
     if track.excused_attempts is not None or not containers:
+        return track
+    return replace(track, excused_attempts=max(c.attempt for c in containers))
+
+
+def _beside(track: Track, containers: list[Container], now: float) -> Track:
+    """Return the track of a copy that does not run while its parent does.
+
+    What it died of beside one that is up, its ports taken, says nothing of its revision.
+    """
+    track = _again(track, now)
+    if not containers or not has_run_for(track, UP_SECONDS, now):
         return track
     return replace(track, excused_attempts=max(c.attempt for c in containers))
 
@@ -131,7 +162,7 @@ def _fall_back(
         sound[0].number,
         _next_issue(checkpoint, manifest),
         f"revision {manifest.revision} keeps crashing",
-        tuple(s.id for s in occupancy.copy_sandboxes if s.ready),
+        _to_stop(occupancy),
     )
     track = replace(track, activated_at=situation.now, issues=0, excused_attempts=0)
     record = replace(checkpoint.record, failed=failed)

@@ -9,6 +9,9 @@ from checkpointer.core.occupancy import Occupancy
 from checkpointer.core.plan import Track
 from checkpointer.core.runtime import ContainerState
 
+UP_SECONDS = 20.0
+"""How long a parent must run to count as up again: one that keeps crashing runs in between."""
+
 
 def with_parent(track: Track, occupancy: Occupancy, now: float) -> Track:
     """Return the track with what runs of the parent, since when, and how often it has died.
@@ -30,3 +33,18 @@ def with_parent(track: Track, occupancy: Occupancy, now: float) -> Track:
         died = Counter(c.name for c in dead if c.id not in track.parent_exits)
         crashes = max(died.values(), default=0)
     return replace(track, parent_exits=exits, parent_crashes=track.parent_crashes + crashes)
+
+
+def is_in_place(stage: int, track: Track, occupancy: Occupancy) -> bool:
+    """Tell whether the parent runs, so that a copy would be one too many.
+
+    An API server that the API took away has closed its port when contact is lost, and may take
+    half a minute to end (seen on 1.36: for the connections that are open). It does not come back,
+    and nobody can make its successor meanwhile.
+    """
+    return bool(occupancy.parent_running) and not (stage == 0 and track.was_leaving)
+
+
+def has_run_for(track: Track, seconds: float, now: float) -> bool:
+    """Tell whether what runs of the parent has run for so long."""
+    return track.parent_since is not None and now - track.parent_since >= seconds

@@ -710,16 +710,58 @@ def test_a_copy_that_vanishes_after_an_hour_is_the_kubelets_to_make_again() -> N
         (copy_sandbox(), True),
         (copy_sandbox(ready=False), True),
         (copy_sandbox(ready=False, created_at=NEW_KUBELET.started_at - 1), False),
-        (copy_sandbox(created_at=NEW_KUBELET.started_at - 1), True),
+        (copy_sandbox(created_at=NEW_KUBELET.started_at - 1), False),
         (copy_sandbox(uid="of-another-issue"), False),
     ],
 )
 def test_a_sandbox_of_the_kubelets_run_shows_that_it_took_the_manifest(
     sandbox: Sandbox, is_taken: bool
 ) -> None:
-    """A dead one from before a reboot, or another issue's, shows nothing."""
+    """One from before it shows nothing, dead by a reboot or ready; nor does another issue's."""
     node = NOT_STARTED.but(runtime=Known(Runtime((sandbox,))))
     assert (node.decide(ACTIVATED + 30).actions == ()) is is_taken
+
+
+REFUSED_LATER = copy_sandbox(created_at=NEW_KUBELET.started_at - 1)
+"""The copy ran on while the kubelet started anew; its containers have died since."""
+
+
+@pytest.mark.parametrize(("made", "is_taken"), [(-0.5, False), (20.0, True)])
+def test_a_container_of_the_kubelets_run_shows_that_it_took_the_manifest(
+    made: float, is_taken: bool
+) -> None:
+    """It restarts what it took within seconds, whichever run of it made the sandbox."""
+    created = NEW_KUBELET.started_at + round(made * 1e9)
+    container = dead(container_of(REFUSED_LATER, created_at=created))
+    node = NOT_STARTED.but(runtime=Known(Runtime((REFUSED_LATER,), (container,))))
+    anew = [a for a in node.decide(ACTIVATED + 30).actions if isinstance(a, Activate)]
+    assert [a.stop_sandboxes for a in anew] == ([] if is_taken else [(REFUSED_LATER.id,)])
+
+
+def test_with_a_clock_that_went_back_since_the_kubelets_start_a_ready_sandbox_counts() -> None:
+    """What the kubelet has made looks older than its start."""
+    later = Known(replace(NEW_KUBELET, started_at=stamp(NOW + 3600)))
+    ready = NOT_STARTED.but(runtime=Known(Runtime((copy_sandbox(),))), kubelet=later)
+    assert ready.decide(ACTIVATED + 30).actions == ()
+    gone = NOT_STARTED.but(runtime=Known(Runtime((copy_sandbox(ready=False),))), kubelet=later)
+    assert len(gone.decide(ACTIVATED + 30).actions) == 1
+
+
+def test_nothing_is_issued_anew_beside_a_parent_that_runs() -> None:
+    """Its copy was refused; it would fight for the ports. Its time begins when the parent dies."""
+    beside = NOT_STARTED.but(runtime=Known(PARENT_RUNS))
+    plan = beside.decide(ACTIVATED + 300)
+    assert plan.actions == ()
+    assert states(plan) == [Standing("active", "its parent, which runs")]
+    alone = beside.then(plan).but(runtime=Known(PARENT_DIED_IN_PLACE))
+    assert alone.decide(ACTIVATED + 329).actions == ()
+    assert len(alone.decide(ACTIVATED + 330).actions) == 1
+
+
+def test_an_api_server_that_was_taken_away_is_not_waited_for() -> None:
+    """It has closed its port, and ends when its connections do."""
+    node = NOT_STARTED.but(runtime=Known(PARENT_RUNS)).with_track(was_leaving=True)
+    assert len(node.decide(ACTIVATED + 30).actions) == 1
 
 
 def test_a_dead_sandbox_of_the_future_is_from_before_the_clock_went_back() -> None:
@@ -777,6 +819,21 @@ def test_a_copy_that_runs_is_not_crashing() -> None:
     """Whatever it did before."""
     runtime = both(crashed(7), Runtime((), (container_of(copy_sandbox(), id="again", attempt=8),)))
     assert CRASHING.but(runtime=Known(runtime)).decide().actions == ()
+
+
+@pytest.mark.parametrize(("up", "falls_back"), [(3.0, True), (20.0, False)])
+def test_a_copy_that_dies_beside_a_parent_that_is_up_is_not_to_blame(
+    up: float, falls_back: bool
+) -> None:
+    """Its ports are taken. But a parent that keeps dying, too, runs in between."""
+    node = CRASHING.but(runtime=Known(both(crashed(2), PARENT_RUNS)))
+    for now, attempt in ((NOW, 2), (NOW + up, 7)):
+        plan = node.but(runtime=Known(both(crashed(attempt), PARENT_RUNS))).decide(now)
+        assert plan.actions == ()
+        node = node.then(plan)
+    alone = both(crashed(7), PARENT_DIED_IN_PLACE)
+    plan = node.but(runtime=Known(alone)).decide(NOW + up + 1)
+    assert bool(plan.actions) is falls_back
 
 
 @pytest.mark.parametrize("contact", [reachable(), suspect(), recovering(), denied()])
