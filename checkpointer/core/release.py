@@ -76,6 +76,7 @@ def _release(
     record, way = checkpoint.record, HandOver()
     standing = Standing("standby", "the parent to be Ready")
     if moment.parent is not None:
+        track = replace(track, was_leaving=False)  # whoever was leaving: this one is being started
         template = template_of(moment.parent.labels)
         way = hand_over.begun(record.hand_over, moment.parent.uid, template, situation)
     elif moment.refused is not None:

@@ -611,6 +611,15 @@ def test_a_release_forgets_failed_revisions() -> None:
     assert plan.records == {API: replace(record, failed=())}
 
 
+def test_a_parent_that_was_given_way_to_counts_although_its_record_was_not_written() -> None:
+    """The disk is full. What was leaving is another one: this one runs, and none starts beside."""
+    node = SEEN.with_track(was_leaving=True)
+    plan = node.decide()
+    assert plan.actions == (SANDBOX,)
+    after = node.but(memory=plan.memory, manifests=Known(()), runtime=Known(PARENT_RUNS))
+    assert after.decide(NOW + 1).actions == ()
+
+
 def test_a_release_that_could_not_be_done_is_planned_again() -> None:
     """With what was known before, so that it does not turn into another decision."""
     plan = SEEN.decide()
