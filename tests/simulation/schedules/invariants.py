@@ -104,7 +104,7 @@ class Invariants:
             for kind, seen in workloads:
                 is_allowed = is_sound and self._is_allowed(node, kind, can_use_api)
                 if kind.shares_a_port and is_allowed:
-                    self._check_beside(node, kind, seen)
+                    self._check_beside(node, kind, seen, can_use_api)
                 if not is_allowed:
                     seen.allowed_since = seen.dark_at = node.now
                 elif not can_use_api or not node.has_copy(kind):
@@ -259,9 +259,12 @@ class Invariants:
             if down > limit and self._has_sound_revision(node, kind):
                 self._fail("what is wanted runs again in time", node, f"{kind.name}, {down:.0f} s")
 
-    def _check_beside(self, node: Node, kind: Kind, seen: _Seen) -> None:
-        processes = node.runtime.processes.values()
-        if len({p.is_copy for p in processes if p.kind is kind and not p.is_doomed}) < 2:
+    def _check_beside(self, node: Node, kind: Kind, seen: _Seen, can_use_api: bool) -> None:
+        """Check for how long both have run. One that was started unseen, with no agent there, shows
+        by the API alone that it serves: it is not given way to while nobody can ask that."""
+        both = [p for p in node.runtime.processes.values() if p.kind is kind and not p.is_doomed]
+        is_unseen = any(not p.is_copy and p.since < node.agent_since for p in both)
+        if len({p.is_copy for p in both}) < 2 or (is_unseen and not can_use_api):
             seen.beside_since = None
             return
         if seen.beside_since is None:

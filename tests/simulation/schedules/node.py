@@ -95,6 +95,8 @@ class Node:
         self._writes: list[tuple[float, int]] = [(0.0, 0)]
         self.plans: list[tuple[float, Plan]] = []
         self.agent: VirtualAgent | None = None
+        self.agent_since = 0.0
+        """When this run of the agent began."""
         self.runtime = NodeRuntime(self._runtime_changed, tells_events)
         self.kubelet = NodeKubelet(self)
         self.disk = NodeDisk(self.manifests, self.stamp, self._manifests_changed)
@@ -220,6 +222,7 @@ class Node:
         if self.agent is None or self.agent.is_dead:
             self.disk.kill_in = None
             self.agent = VirtualAgent(self, self.config, self.disk)
+            self.agent_since = self.now
             self.agent.begin()
 
     def stop_agent(self) -> None:
