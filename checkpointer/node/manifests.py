@@ -94,15 +94,16 @@ class ManifestFolder:
         foreign: list[str] = []
         problems: list[str] = []
         seen: dict[tuple[str | int, ...], _Looked] = {}
+        path = str(self.path)
         try:
-            for name in sorted(os.listdir(self.path)):
+            for name in sorted(os.listdir(path)):
                 if name.startswith("."):
                     problems += _set_aside(self.path, name)
                     continue
                 if not name.startswith(PREFIX):
                     foreign.append(name)
                     continue
-                if (key := self._key(name)) is None:
+                if (key := _key(path, name)) is None:
                     continue
                 looked = self._seen.get(key) or self._look(name)
                 if not looked.may_pass:
@@ -172,14 +173,6 @@ class ManifestFolder:
             raise StoreError(f"{file_name!r} is not a file name that begins with {PREFIX}")
         return self.path / file_name
 
-    def _key(self, name: str) -> tuple[str | int, ...] | None:
-        try:
-            status = os.lstat(os.path.join(self.path, name))
-        except FileNotFoundError:
-            return None
-        times = (status.st_mtime_ns, status.st_ctime_ns)
-        return (name, status.st_dev, status.st_ino, status.st_mode, *times, status.st_size)
-
     def _check_ours(self, file_name: str) -> None:
         if not os.path.lexists(self.path / file_name):
             return
@@ -205,6 +198,15 @@ class ManifestFolder:
         return _Looked(
             ActiveManifest(name, mark.workload, mark.revision, mark.issue, mark.uid, written_at)
         )
+
+
+def _key(folder: str, name: str) -> tuple[str | int, ...] | None:
+    try:
+        status = os.lstat(f"{folder}/{name}")
+    except FileNotFoundError:
+        return None
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return (name, status.st_dev, status.st_ino, status.st_mode, *times, status.st_size)
 
 
 def _set_aside(folder: Path, name: str) -> list[str]:

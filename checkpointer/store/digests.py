@@ -45,7 +45,7 @@ class StoredRevision:
     """One revision's folder, read with distrust."""
 
     def __init__(self, folder: Path, calls: SystemCalls) -> None:
-        self.folder = folder
+        self.folder, self._path = folder, str(folder)
         self._calls = calls
         self._files: dict[str, ReadFile] = {}
         self._listing: dict[str, Any] | None = None
@@ -109,16 +109,16 @@ class StoredRevision:
 
     def _file(self, name: str) -> ReadFile:
         if name not in self._files:
-            path = self.folder / name
+            path = f"{self._path}/{name}"
             try:
-                self._files[name] = read_file(self._calls, str(path), JSON_LIMIT)
+                self._files[name] = read_file(self._calls, path, JSON_LIMIT)
             except OSError as error:
                 raise StoreError(f"cannot read {path}: {error.strerror}") from error
         return self._files[name]
 
     def _digests(self) -> dict[str, Any]:
         if self._listing is None:
-            self._listing = parse_object(self.file(DIGESTS), str(self.folder / DIGESTS))
+            self._listing = parse_object(self.file(DIGESTS), f"{self._path}/{DIGESTS}")
         return self._listing
 
     def _volumes(self) -> Description:
@@ -153,9 +153,10 @@ class StoredRevision:
         """Find what is missing or does not belong there, down to the volumes."""
         volumes = set(self._volumes())
         top = {MANIFEST, PROVENANCE, DIGESTS, MATERIAL}
+        material = f"{self._path}/{MATERIAL}"
         return [
-            *_difference(self.folder, self._names(self.folder), top),
-            *_difference(self.folder / MATERIAL, self._names(self.folder / MATERIAL), volumes),
+            *_difference(self._path, self._names(self._path), top),
+            *_difference(material, self._names(material), volumes),
         ]
 
     def _volume_problems(self, name: str) -> list[str]:
@@ -163,15 +164,15 @@ class StoredRevision:
         expected = self._volumes()[name]
         found = self.volume(name).description()
         current = data_folder(path)
-        names = {entry for entry in self._names(path) if not is_leftover(entry, current)}
+        names = {entry for entry in self._names(str(path)) if not is_leftover(entry, current)}
         top = {key for key in expected if key and "/" not in key} | {current}
-        problems = _difference(path, names, top)
+        problems = _difference(str(path), names, top)
         for key in sorted(expected.keys() | found.keys()):
             if expected.get(key) != found.get(key):
                 problems.append(f"{path / key}: {_what_differs(expected.get(key), found.get(key))}")
         return problems
 
-    def _names(self, folder: Path) -> set[str]:
+    def _names(self, folder: str) -> set[str]:
         names = list_names(self._calls, folder)
         if names is None:
             raise StoreError(f"{folder} is missing or not a folder")
@@ -187,10 +188,10 @@ def _is_description(value: object) -> bool:
     )
 
 
-def _difference(folder: Path, found: set[str], expected: set[str]) -> list[str]:
+def _difference(folder: str, found: set[str], expected: set[str]) -> list[str]:
     return [
-        *(f"{folder / name} is missing" for name in sorted(expected - found)),
-        *(f"{folder / name} does not belong there" for name in sorted(found - expected)),
+        *(f"{folder}/{name} is missing" for name in sorted(expected - found)),
+        *(f"{folder}/{name} does not belong there" for name in sorted(found - expected)),
     ]
 
 

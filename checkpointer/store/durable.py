@@ -58,10 +58,10 @@ class Disk:
                 self.settle(path.parent)
                 return False
             self.changing(path.parent)
-            temporary = path.with_name(temporary_name())
+            temporary = f"{path.parent}/{temporary_name()}"
             try:
                 self.create_file(temporary, content, mode)
-                self.calls.rename(str(temporary), str(path))
+                self.calls.rename(temporary, str(path))
             except Exception:
                 self._discard(temporary)
                 raise
@@ -70,7 +70,7 @@ class Disk:
 
     def create_file(
         self,
-        path: Path,
+        path: Path | str,
         content: bytes,
         mode: int = 0o600,
         owner: tuple[int, int] | None = None,
@@ -224,9 +224,10 @@ class Disk:
         died may have left it in memory only, and after a power cut it would be as before.
         Raises OSError.
         """
-        if str(folder) not in self._settled:
+        path = str(folder)
+        if path not in self._settled:
             self.sync_directory(folder)
-            self._settled.add(str(folder))
+            self._settled.add(path)
 
     def _holds(self, path: Path, content: bytes, mode: int) -> bool:
         try:
@@ -258,7 +259,7 @@ class Disk:
                 self.calls.unlink(child)
         self.calls.rmdir(str(path))
 
-    def _discard(self, path: Path) -> None:
+    def _discard(self, path: Path | str) -> None:
         with suppress(OSError):
             self.calls.unlink(str(path))
 
@@ -272,7 +273,7 @@ class Disk:
 
 def _is_directory(path: Path) -> bool:
     try:
-        return stat.S_ISDIR(path.lstat().st_mode)
+        return stat.S_ISDIR(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
 

@@ -52,7 +52,7 @@ def read_file(
         raise
 
 
-def list_names(calls: SystemCalls, path: Path) -> list[str] | None:
+def list_names(calls: SystemCalls, path: Path | str) -> list[str] | None:
     """Return the sorted names in a folder; None where there is none, or something else.
 
     A symbolic link is something else. Raises OSError and CannotTellError as read_file does.

@@ -27,14 +27,14 @@ V = TypeVar("V", Revision, Record, HandOver, Replaced, Hold, Workload)
 
 def canonical(value: Mapping[str, Any]) -> bytes:
     """Return the one way to write this value: sorted keys, no spaces, a newline."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f"{text}\n".encode()
+    return f"{_ENCODER.encode(value)}\n".encode()
 
 
 def parse_object(content: bytes, shown: str) -> dict[str, Any]:
     """Return a JSON object; StoreError when it is none. No part of the content is shown."""
     try:
-        value = json.loads(content, parse_constant=_refuse_constant)
+        text = content.decode(json.detect_encoding(content), "surrogatepass")  # as json.loads does
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise StoreError(f"{shown} is not JSON") from None
     if not isinstance(value, dict):
@@ -104,19 +104,29 @@ def _typed(cls: type[V], value: object, shown: str) -> V:
     if not isinstance(value, dict):
         raise StoreError(f"{shown} is missing")
     found: dict[str, Any] = {}
-    for field in fields(cls):
-        if field.name in value:
+    for name, kind, is_needed in _FIELDS[cls]:
+        if name in value:
             try:
-                found[field.name] = _READERS[str(field.type)](value[field.name])
+                found[name] = _READERS[kind](value[name])
             except (TypeError, ValueError, OverflowError):
-                raise StoreError(f"{shown}.{field.name} is not of type {field.type}") from None
-        elif field.default is MISSING:
-            raise StoreError(f"{shown}.{field.name} is missing")
+                raise StoreError(f"{shown}.{name} is not of type {kind}") from None
+        elif is_needed:
+            raise StoreError(f"{shown}.{name} is missing")
     return cls(**found)
 
 
 def _refuse_constant(_: str) -> None:
     raise ValueError("not a number")
+
+
+_FIELDS: dict[type, tuple[tuple[str, str, bool], ...]] = {
+    cls: tuple((f.name, str(f.type), f.default is MISSING) for f in fields(cls))
+    for cls in V.__constraints__
+}
+"""Each field's name, its annotation, and whether it has no default."""
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _text(value: object) -> str:

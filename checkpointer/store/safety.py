@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from pathlib import Path
@@ -9,25 +10,35 @@ from pathlib import Path
 from checkpointer.store.errors import UnsafePathError
 
 
-def check_folder(path: Path) -> None:
+def check_folder(path: Path) -> bool:
     """Check a folder of ours and all above it; what does not exist yet is fine.
+
+    Return whether it is there.
 
     Each must be a real folder (no symbolic link), owned by root or us, and not writable by
     others, save for one with the sticky bit such as /tmp. The folder itself must be ours.
     Raises UnsafePathError naming the folder and what was expected; OSError if one cannot be read.
     """
+    user = os.geteuid()
+    *above, last = _way_to(path)
+    try:
+        for folder in above:
+            _check(folder, os.lstat(folder), user, is_ours=False)
+        _check(last, os.lstat(last), user, is_ours=True)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=8)
+def _way_to(path: Path) -> tuple[str, ...]:
+    """Return the folders from the root to this one. Before each write: worked out once."""
     if not path.is_absolute() or ".." in path.parts:
         raise UnsafePathError(f"{path} is not an absolute path without '..'")
-    for folder in [*reversed(path.parents), path]:
-        try:
-            status = folder.lstat()
-        except FileNotFoundError:
-            return
-        _check(folder, status, is_ours=folder == path)
+    return (*map(str, reversed(path.parents)), str(path))
 
 
-def _check(folder: Path, status: os.stat_result, *, is_ours: bool) -> None:
-    user = os.geteuid()
+def _check(folder: str, status: os.stat_result, user: int, *, is_ours: bool) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise UnsafePathError(
             f"{folder} is a symbolic link, expected a folder; give the path that it leads to"
