@@ -60,6 +60,22 @@ class _Seen:
     had_revision: bool = False
 
 
+@dataclass
+class _Watched:
+    """What has been seen of one node."""
+
+    node: Node
+    workloads: list[tuple[Kind, _Seen]]
+    plans: int = 0
+    """How many have been checked."""
+    cycles: int = 0
+    changes: int = 0
+    steady_since: float | None = None
+    """Since when its kubelet has contact."""
+    steady_run: int = 0
+    """Its kubelet's last run that had contact for some time."""
+
+
 class Invariants:
     """Checks a world after each of its steps."""
 
@@ -69,18 +85,16 @@ class Invariants:
             (node.name, kind.name): _Seen() for node in world.nodes for kind in world.cluster.kinds
         }
         self._watched = [
-            (node, [(kind, self._seen[node.name, kind.name]) for kind in world.cluster.kinds])
+            _Watched(
+                node, [(kind, self._seen[node.name, kind.name]) for kind in world.cluster.kinds]
+            )
             for node in world.nodes
         ]
-        self._plans = dict.fromkeys((node.name for node in world.nodes), 0)
-        self._paces: dict[str, tuple[int, int]] = {}
         self.down_seconds = DOWN_SECONDS
         self.api_gaps: list[tuple[float, float]] = []
         """From when to when no API server of a self-hosted cluster answered, wherever."""
         self.longest_down = 0.0
         self._api_served = False
-        self._steady: dict[str, tuple[float | None, int]] = {}
-        """Since when a kubelet has contact, and its last run that had it for some time."""
         self.longest_beside = 0.0
         self.longest_active = 0.0
 
@@ -94,26 +108,29 @@ class Invariants:
     def check(self) -> None:
         """Raise BrokenError when a promise does not hold now."""
         self._note_api()
-        for node, workloads in self._watched:
+        now = self._world.timeline.now
+        for watched in self._watched:
+            node = watched.node
             can_use_api, serving = node.can_use_api(), node.serving()
-            self._note_steadiness(node, can_use_api)
-            if len(node.plans) != self._plans[node.name]:
-                self._check_plans(node)
-            self._check_pace(node)
+            _note_steadiness(watched, can_use_api, now)
+            if len(node.plans) != watched.plans:
+                self._check_plans(watched)
+            self._check_pace(watched, now)
             is_sound = self._is_sound(node)
-            for kind, seen in workloads:
+            for kind, seen in watched.workloads:
                 is_allowed = is_sound and self._is_allowed(node, kind, can_use_api)
                 if kind.shares_a_port and is_allowed:
                     self._check_beside(node, kind, seen, can_use_api)
                 if not is_allowed:
-                    seen.allowed_since = seen.dark_at = node.now
+                    seen.allowed_since = seen.dark_at = now
                 elif not can_use_api or not node.has_copy(kind):
-                    seen.dark_at = node.now
-                self._check_active(node, kind, seen)
+                    seen.dark_at = now
+                if now - seen.dark_at > self.longest_active:
+                    self._check_active(node, kind, now - seen.dark_at)
                 if kind.name in serving:
-                    seen.up_at = node.now
-                else:
-                    self._check_down(node, kind, seen)
+                    seen.up_at = now
+                elif (down := now - max(seen.up_at, seen.allowed_since)) > self.longest_down:
+                    self._check_down(node, kind, down)
 
     def check_end(self) -> None:
         """Check what takes long to look at."""
@@ -123,20 +140,12 @@ class Invariants:
                 if not path.is_file() or path.read_bytes() != content:
                     self._fail("nothing foreign is touched", node, name)
 
-    def _note_steadiness(self, node: Node, can_use_api: bool) -> None:
-        since, run = self._steady.get(node.name, (None, 0))
-        if not (can_use_api and node.kubelet.is_up and node.kubelet.knows_pods):
-            since = None
-        elif since is None:
-            since = node.now
-        elif node.now - since >= STEADY_SECONDS:
-            run = node.kubelet.run_number
-        self._steady[node.name] = since, run
-
     def _note_api(self) -> None:
+        if not self._world.cluster.is_self_hosted:
+            return
         now = self._world.timeline.now
-        serves = any(node.serves_api() for node in self._world.nodes)
-        if not serves and self._api_served and self._world.cluster.is_self_hosted:
+        serves = any(watched.node.serves_api() for watched in self._watched)
+        if not serves and self._api_served:
             self.api_gaps.append((now, now))
             if self._world.schedule.stays_back and len(self.api_gaps) > 1:
                 raise BrokenError("the API stays once it is back", f"away again at {now:.2f} s")
@@ -144,19 +153,20 @@ class Invariants:
             self.api_gaps[-1] = (self.api_gaps[-1][0], now)
         self._api_served = serves
 
-    def _check_plans(self, node: Node) -> None:
-        first, self._plans[node.name] = self._plans[node.name], len(node.plans)
-        for _, plan in node.plans[first:]:
-            self._check_plan(node, plan)
+    def _check_plans(self, watched: _Watched) -> None:
+        first, watched.plans = watched.plans, len(watched.node.plans)
+        for _, plan in watched.node.plans[first:]:
+            self._check_plan(watched, plan)
 
-    def _check_plan(self, node: Node, plan: Plan) -> None:
+    def _check_plan(self, watched: _Watched, plan: Plan) -> None:
+        node = watched.node
         assert node.agent is not None
         for action in plan.actions:
             kind = node.kind_of(action.workload)
             if isinstance(action, Activate) and "given way" in action.reason:
                 self._check_return(node, kind)
             elif isinstance(action, Activate):
-                self._check_activation(node, kind)
+                self._check_activation(watched, kind)
             if isinstance(action, Remove) and self._world.cluster.is_wanted(kind, node.name):
                 self._fail("nothing wanted is removed", node, kind.name)
         self._check_revisions(node)
@@ -170,7 +180,8 @@ class Invariants:
         if not node.runtime.answers:
             self._fail("activated only while the runtime answers", node, kind.name)
 
-    def _check_activation(self, node: Node, kind: Kind) -> None:
+    def _check_activation(self, watched: _Watched, kind: Kind) -> None:
+        node = watched.node
         assert node.agent is not None
         if node.agent.contact.state is not ContactState.LOST:
             state = node.agent.contact.state.value
@@ -187,7 +198,7 @@ class Invariants:
         )
         if (
             knows
-            and self._steady[node.name][1] == node.kubelet.run_number
+            and watched.steady_run == node.kubelet.run_number
             and not self._was_released(node, kind)
             and node.now - self._seen[node.name, kind.name].up_at < GRACE_SECONDS
         ):
@@ -227,13 +238,14 @@ class Invariants:
                 self._fail("good revisions never come to none", node, kind.name)
             seen.had_revision = has
 
-    def _check_pace(self, node: Node) -> None:
+    def _check_pace(self, watched: _Watched, now: float) -> None:
         """Count anew what has grown: what has not can only be fewer in the last minute."""
-        pace = len(node.wakes), node.disk.changes
-        if pace != self._paces.get(node.name):
-            self._paces[node.name] = pace
-            minute_ago = node.now - 60.0
-            if len(node.wakes) - bisect_left(node.wakes, minute_ago) > CYCLES_PER_MINUTE:
+        node = watched.node
+        cycles, changes = len(node.wakes), node.disk.changes
+        if cycles != watched.cycles or changes != watched.changes:
+            watched.cycles, watched.changes = cycles, changes
+            minute_ago = now - 60.0
+            if cycles - bisect_left(node.wakes, minute_ago) > CYCLES_PER_MINUTE:
                 self._fail("the agent never loops hot", node, "too many cycles in a minute")
             node.note_writes()
             if node.writes_in_a_minute() > WRITES_PER_MINUTE:
@@ -241,23 +253,21 @@ class Invariants:
         if node.agent is not None and node.agent.faults:
             self._fail("no cycle fails", node, "")
 
-    def _check_active(self, node: Node, kind: Kind, seen: _Seen) -> None:
-        active = node.now - seen.dark_at
-        if active > self.longest_active:
-            self.longest_active = active
-            waits_for_turn = kind.stage == 0 and len(self._world.nodes) > 1
-            if active > ACTIVE_SECONDS and not waits_for_turn:
-                self._fail("a copy goes when its parent can run", node, kind.name)
+    def _check_active(self, node: Node, kind: Kind, active: float) -> None:
+        """Note the longest time so far, and check it."""
+        self.longest_active = active
+        waits_for_turn = kind.stage == 0 and len(self._world.nodes) > 1
+        if active > ACTIVE_SECONDS and not waits_for_turn:
+            self._fail("a copy goes when its parent can run", node, kind.name)
 
-    def _check_down(self, node: Node, kind: Kind, seen: _Seen) -> None:
-        down = node.now - max(seen.up_at, seen.allowed_since)
-        if down > self.longest_down:
-            self.longest_down = down
-            limit = self.down_seconds
-            if kind.stage > 0 and self._keeps_dying(node, kind):
-                limit += BACKOFF_SECONDS
-            if down > limit and self._has_sound_revision(node, kind):
-                self._fail("what is wanted runs again in time", node, f"{kind.name}, {down:.0f} s")
+    def _check_down(self, node: Node, kind: Kind, down: float) -> None:
+        """Note the longest time so far, and check it."""
+        self.longest_down = down
+        limit = self.down_seconds
+        if kind.stage > 0 and self._keeps_dying(node, kind):
+            limit += BACKOFF_SECONDS
+        if down > limit and self._has_sound_revision(node, kind):
+            self._fail("what is wanted runs again in time", node, f"{kind.name}, {down:.0f} s")
 
     def _check_beside(self, node: Node, kind: Kind, seen: _Seen, can_use_api: bool) -> None:
         """Check for how long both have run. One that was started unseen, with no agent there, shows
@@ -330,3 +340,13 @@ class Invariants:
 
     def _fail(self, promise: str, node: Node, what: str) -> None:
         raise BrokenError(promise, f"{what} on {node.name} at {node.now:.2f} s")
+
+
+def _note_steadiness(watched: _Watched, can_use_api: bool, now: float) -> None:
+    kubelet = watched.node.kubelet
+    if not (can_use_api and kubelet.is_up and kubelet.knows_pods):
+        watched.steady_since = None
+    elif watched.steady_since is None:
+        watched.steady_since = now
+    elif now - watched.steady_since >= STEADY_SECONDS:
+        watched.steady_run = kubelet.run_number

@@ -315,7 +315,7 @@ class NodeKubelet:
         if is_broken or self.node.runtime.is_taken(process.kind.ports):
             self.node.runtime.exit(container_id)
         else:
-            process.is_doomed = False
+            self.node.runtime.let_live(process)
 
     def runtime_changed(self) -> None:
         """Note containers that have ended: each is started again after its backoff."""

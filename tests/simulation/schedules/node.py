@@ -90,7 +90,11 @@ class Node:
         """Workloads of which files were damaged: what is promised is less."""
         self.foreign = dict(FOREIGN)
         """Files in the manifest folder that are not ours, and what they hold."""
-        self._serving: tuple[float, int, frozenset[str]] = (-1.0, -1, frozenset())
+        self._serving: frozenset[str] = frozenset()
+        self._serving_of = -1
+        """The version of what runs that this is of."""
+        self._serving_at: float | None = None
+        """The time that this is of; None when time changes nothing."""
         self.wakes: list[float] = []
         self._writes: list[tuple[float, int]] = [(0.0, 0)]
         self.plans: list[tuple[float, Plan]] = []
@@ -131,17 +135,22 @@ class Node:
     def serving(self) -> frozenset[str]:
         """Return the names of the workloads of which a parent or copy is up and ready here.
 
-        Asked many times in one step: told again until time or what runs has changed.
+        Asked many times in one step: told again until what runs has changed or, while something
+        is booting, until time has.
         """
         now, version = self.timeline.now, self.runtime.version
-        if self._serving[0] != now or self._serving[1] != version:
-            found = frozenset(
-                p.kind.name
-                for p in self.runtime.processes.values()
-                if not p.is_doomed and now - p.since >= p.kind.boot_seconds
-            )
-            self._serving = now, version, found
-        return self._serving[2]
+        if self._serving_of != version or self._serving_at not in (None, now):
+            found = []
+            self._serving_of, self._serving_at = version, None
+            for process in self.runtime.processes.values():
+                if process.is_doomed:
+                    continue
+                if now - process.since >= process.kind.boot_seconds:
+                    found.append(process.kind.name)
+                else:
+                    self._serving_at = now
+            self._serving = frozenset(found)
+        return self._serving
 
     def is_serving(self, kind: Kind) -> bool:
         """Tell whether a parent or copy of it is up and ready here."""

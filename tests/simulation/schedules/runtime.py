@@ -134,6 +134,11 @@ class NodeRuntime:
             self._containers[container_id] = dead
             self.tell()
 
+    def let_live(self, process: Running) -> None:
+        """Let a process that was about to die stay: it has got its port."""
+        process.is_doomed = False
+        self.version += 1
+
     def lose_power(self) -> None:
         """Everything dies; the records stay."""
         self.processes.clear()
