@@ -31,6 +31,7 @@ from checkpointer.core.facts import Fact, Known
 from checkpointer.core.lease import ASK_AGAIN_SECONDS
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
+from checkpointer.core.parent import has_run_for
 from checkpointer.core.plan import Track
 from checkpointer.core.replacement import is_replaced
 from checkpointer.core.runtime import Container, ContainerState, Sandbox
@@ -90,7 +91,7 @@ def moment_of(
     wanted = [p for p in pods.value if not p.terminating] if isinstance(pods, Known) else []
     active = active_revision(checkpoint, manifest)
     answers_alone = active is not None and not active.host_network and active.shares_ports
-    can_trust = answers_alone or _has_run_for(track, FALSE_READY_SECONDS, situation.now)
+    can_trust = answers_alone or has_run_for(track, FALSE_READY_SECONDS, situation.now)
     if (
         is_reachable
         and can_trust
@@ -201,7 +202,7 @@ def _way_for(
         return None
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
     if mine:
-        if is_settled and _has_run_for(track, situation.rules.hand_over_seconds, situation.now):
+        if is_settled and has_run_for(track, situation.rules.hand_over_seconds, situation.now):
             return Moment("its parent runs and does not become Ready beside the copy", sandbox)
         return Wait("its parent, which runs beside it, to be Ready")
     return _wait_for_start(sandbox, dead, situation) if dead else None
@@ -253,7 +254,3 @@ def _has_just_started(container: Container, before: Track) -> bool:
     Not for an agent that looks for the first time; the container may have run for long.
     """
     return before.parent_exits is not None and container.id not in before.parent_running
-
-
-def _has_run_for(track: Track, seconds: float, now: float) -> bool:
-    return track.parent_since is not None and now - track.parent_since >= seconds
