@@ -15,6 +15,7 @@ E2E_WORK      a folder to work in; the logs stay there. Without it they stay, in
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import pytest
 
+import checkpointer
 from tests.e2e.cluster import binaries
 from tests.e2e.cluster.binaries import Binaries, MissingError
 from tests.e2e.cluster.control_plane import Options
@@ -72,6 +74,7 @@ def kube_binaries() -> Binaries:
     directory = os.environ.get(BIN_DIR)
     if not directory:
         pytest.skip(f"{BIN_DIR} is not set: no Kubernetes binaries to run")
+    compileall.compile_dir(checkpointer.__path__[0], quiet=1)  # as it is in the image
     try:
         return binaries.find(Path(directory))
     except MissingError as error:
