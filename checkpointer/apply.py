@@ -49,6 +49,8 @@ FIRST_DELAY_SECONDS = 1.0
 DELAY_LIMIT_SECONDS = 60.0
 
 
+_UNRECORDED = "its copy stays, for its hand-over cannot be recorded"
+
 _Key = tuple[type[Action], Workload, int]
 
 
@@ -87,6 +89,8 @@ class Applier:
         would take as long again for each container."""
         self._killed: set[str] = set()
         """The containers that were killed in this cycle."""
+        self._unreleased: set[Workload] = set()
+        """Whose last release failed, however long ago: it may have lost its copy for nothing."""
         self.delete_pod: Callable[[str, str, str], None] = _cannot_delete
         """Deletes a pod by namespace, name and UID through the API."""
         self.is_overtaken: Callable[[], bool] = lambda: False
@@ -112,12 +116,17 @@ class Applier:
             if (failure := self._failures.get(_key(action))) and now.monotonic < failure.retry_at
         }
         self._free_ports(action for action in plan.actions if action.workload not in held)
-        done = True
-        for workload, record in plan.records.items():
-            if workload not in held:
-                done &= self._try_record(workload, record)
+        unrecorded = {
+            workload
+            for workload, record in plan.records.items()
+            if workload not in held and not self._try_record(workload, record)
+        }
+        done = not unrecorded
+        unbegun = {w for w in unrecorded if plan.records[w].hand_over.to}
         for action in plan.actions:
-            if isinstance(action, Snapshot) and self.is_overtaken():
+            if isinstance(action, Release) and action.workload in unbegun:
+                self._failed(action, CheckpointerError(_UNRECORDED), now)
+            elif isinstance(action, Snapshot) and self.is_overtaken():
                 self.failed_snapshots[action.uid] = "contact changed before its turn came"
                 done = False
             elif action.workload not in held:
@@ -131,11 +140,11 @@ class Applier:
         The parent tries its ports a quarter of a second after its container is made (seen on
         1.36), and does not wait for a slow disk. What fails here is tried again, and told, once the
         manifest is gone; a copy that the kubelet starts anew in between is for the next cycle. Not
-        where the release has failed before: that may be the removal of its manifest, and its copy
-        would be killed with every try.
+        where the last release has failed: that may be the removal of its manifest, and its copy
+        would be killed with every try; it may be what serves the API that asks for the next.
         """
         for action in actions:
-            if isinstance(action, Release) and _key(action) not in self._failures:
+            if isinstance(action, Release) and action.workload not in self._unreleased:
                 with suppress(Exception):
                     self._kill(action.kill)
 
@@ -201,10 +210,14 @@ class Applier:
                 self._failed(action, error, now)
             return False
         self._failures.pop(_key(action), None)
+        if isinstance(action, Release | Activate):
+            self._unreleased.discard(action.workload)
         self.on_done(action, stored)
         return True
 
     def _failed(self, action: Action, error: Exception, now: Moment) -> None:
+        if isinstance(action, Release):
+            self._unreleased.add(action.workload)
         before = self._failures.get(_key(action))
         message = _told(error)
         count = before.count + 1 if before else 1

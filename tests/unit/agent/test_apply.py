@@ -328,6 +328,48 @@ def test_copy_whose_manifest_stays_is_killed_once(bench: Bench) -> None:
     assert runtime.stopped[1:] == [("container", "c2", "0")]
 
 
+def test_copy_whose_manifest_stays_is_not_killed_with_each_new_wish(bench: Bench) -> None:
+    """The API that wants the parent back may be the copy's own: killed, nobody wants anything, and
+    as soon as it is back the same release is planned again."""
+    runtime = FakeRuntime()
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    bench.apply(activate(A))
+    (path,) = bench.manifests.iterdir()
+    content = path.read_bytes()
+    path.write_text("somebody else's")
+    assert not bench.apply(Release(A, path.name, "back", ("c1",)))
+    bench.apply(at=2.0)
+    assert not bench.applier.has_failed
+    assert not bench.apply(Release(A, path.name, "back", ("c2",)), at=20.0)
+    assert runtime.stopped == [("container", "c1", "0")]
+    path.write_bytes(content)
+    assert bench.apply(Release(A, path.name, "back", ("c2",)), at=60.0)
+    assert runtime.stopped[1:] == [("container", "c2", "0")]
+
+
+def test_hand_over_that_cannot_be_recorded_is_not_begun(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody would know of it: the parent not started anew, its failures not counted, the copy
+    taken out again as soon as it is back."""
+    runtime = FakeRuntime()
+    bench.applier.runtime = runtime  # type: ignore[assignment]
+    bench.apply(activate(A))
+    (path,) = bench.manifests.iterdir()
+    handed_over = {A: Record(hand_over=HandOver("uid-a"))}
+    bench.store_calls.is_full = True
+    for at, copy in ((0.0, "c1"), (20.0, "c2"), (40.0, "c3")):
+        assert not bench.apply(Release(A, path.name, "back", (copy,)), at=at, records=handed_over)
+        bench.apply(at=at + 19.0)
+    assert bench.active == [(A, 1, 1)]
+    assert runtime.stopped == [("container", "c1", "0")]
+    assert any("cannot be recorded" in line for line in told(caplog))
+    bench.store_calls.is_full = False
+    assert bench.apply(Release(A, path.name, "back", ("c4",)), at=99.0, records=handed_over)
+    assert bench.active == []
+    assert bench.record(A).hand_over.to == "uid-a"
+
+
 def test_parent_that_is_started_anew_is_forgotten_before_its_sandbox_ends(bench: Bench) -> None:
     """What the kubelet finds dead in the runtime it waits for; what cannot be done is an error."""
     runtime = FakeRuntime()
