@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import dead_of, is_kept, start_in
+from checkpointer.core.backoff import dead_apps_of, dead_of, is_kept, start_in
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -251,7 +251,7 @@ def _is_started_late(occupancy: Occupancy, situation: Situation) -> bool:
     starts = [
         start_in(sandbox, dead, situation)
         for sandbox in occupancy.parent_sandboxes
-        if (dead := dead_of(sandbox, occupancy))
+        if (dead := dead_apps_of(sandbox, occupancy))
     ]
     return bool(starts) and min(starts) > WORTH_SECONDS
 

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import dead_of, is_kept, start_in
+from checkpointer.core.backoff import dead_apps_of, dead_of, is_kept, start_in
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision, active_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known
@@ -205,6 +205,7 @@ def _way_for(
         if is_settled and has_run_for(track, situation.rules.hand_over_seconds, situation.now):
             return Moment("its parent runs and does not become Ready beside the copy", sandbox)
         return Wait("its parent, which runs beside it, to be Ready")
+    dead = dead_apps_of(sandbox, occupancy)
     return _wait_for_start(sandbox, dead, situation) if dead else None
 
 

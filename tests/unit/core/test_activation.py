@@ -451,6 +451,28 @@ def test_a_parent_that_is_not_started_anew_is_not_waited_for_when_its_next_start
         assert plan.records[API].hand_over == HandOver(boot_id="boot-1", since=NOW + 10, failures=1)
 
 
+def test_a_parent_whose_sidecar_runs_is_not_waited_for_in_a_long_backoff() -> None:
+    """It is not started anew, for its sandbox is in use; its app is dark all the same."""
+    node = with_lost_start(attempt=7)
+    assert isinstance(node.runtime, Known)
+    sidecar = container_of(parent_sandbox(), "proxy")
+    found = replace(node.runtime.value, containers=(*node.runtime.value.containers, sidecar))
+    node = node.but(runtime=Known(found))
+    assert node.decide(NOW + 3).actions == ()
+    plan = node.decide(NOW + 10)
+    reason = "its parent died when it was given way, and is not started again soon"
+    assert plan.actions == (Activate(API, 1, 5, reason),)
+
+
+def test_a_sandbox_with_a_container_in_an_unknown_state_is_left() -> None:
+    """It may run: only the runtime has lost sight of it."""
+    node = with_lost_start()
+    assert isinstance(node.runtime, Known)
+    lost_sight = container_of(parent_sandbox(), state=ContainerState.UNKNOWN)
+    found = replace(node.runtime.value, containers=(*node.runtime.value.containers, lost_sight))
+    assert node.but(runtime=Known(found)).decide(NOW + 3).actions == ()
+
+
 def test_a_sandbox_that_stays_empty_is_ended_again() -> None:
     """The kubelet looked before the dead were forgotten, and waits for their backoff in it."""
     node = with_lost_start()

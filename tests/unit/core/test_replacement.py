@@ -67,6 +67,15 @@ def test_a_parent_deep_in_its_backoff_is_deleted_once() -> None:
     assert DEEP.but(checkpoints=DEEP.then(plan).checkpoints).decide(NOW + 1).actions == ()
 
 
+def test_a_parent_whose_sidecar_runs_is_deleted_too() -> None:
+    """Its app is as deep in its backoff, and it cannot be started anew in its place."""
+    sidecar = container_of(parent_sandbox(), "proxy")
+    node = DEEP.but(
+        runtime=Known(both(COPY_RUNS, Runtime((parent_sandbox(),), (CRASHED, sidecar))))
+    )
+    assert node.decide().actions == (DELETED,)
+
+
 def test_a_parent_that_could_not_be_deleted_is_given_way_all_the_same() -> None:
     """No right to it, say: what is still there after a while is started anew."""
     node = DEEP.then(DEEP.decide())
