@@ -198,7 +198,8 @@ def _start_anew(
 
     It was in its backoff when the hand-over began, or has lost its first start to the copy. Tried
     again for a while: the kubelet may look at the pod between the two steps, and start it in a
-    sandbox that ends (seen on 1.36), or make it a sandbox only.
+    sandbox that ends (seen on 1.36), or make it a sandbox only. An agent that was ended between
+    the two left a sandbox without any container.
     """
     way = checkpoint.record.hand_over
     sandbox = next((s for s in occupancy.parent_sandboxes if s.uid == way.to), None)
@@ -206,7 +207,8 @@ def _start_anew(
     if sandbox is None or dead is None or occupancy.copy_running:
         return track, None
     tries, last = track.started_anew
-    is_due = bool(dead) if not tries else situation.now - last >= ANEW_SECONDS
+    is_due = bool(dead) and not tries
+    is_due = is_due or situation.now - (last if tries else way.since) >= ANEW_SECONDS
     is_failing = tries == ANEW_TRIES or track.parent_crashes >= hand_over.CRASHES
     if not is_due or is_failing or not is_kept((sandbox, *dead), situation):
         return track, None
@@ -233,6 +235,10 @@ def _parent_needs(
     is_young = situation.now - way.since < LATE_SECONDS or _dies_for_the_api(revision, situation)
     if left > 0 and not is_dead and (is_young or not _is_started_late(occupancy, situation)):
         return f"its parent to serve, {left:.0f} s more"
+    tries, last = track.started_anew
+    is_anew = bool(tries) and situation.now - last < ANEW_SECONDS
+    if left <= 0 and is_anew and is_down and not is_dead:  # its copy took its time to end
+        return "its parent, which was started anew"
     if occupancy.copy_running:
         return "the released copy to end"
     if contact.state in (ContactState.SUSPECT, ContactState.DENIED):

@@ -473,6 +473,29 @@ def test_a_sandbox_with_a_container_in_an_unknown_state_is_left() -> None:
     assert node.but(runtime=Known(found)).decide(NOW + 3).actions == ()
 
 
+def test_an_agent_that_was_ended_amid_a_start_anew_finishes_it() -> None:
+    """The dead were forgotten and their sandbox is left: the kubelet would wait for the backoff."""
+    empty = Known(Runtime((parent_sandbox(),), ()))
+    node = RELEASED.but(contact=lost(NOW + 1), runtime=empty, memory=Memory())
+    node = node.but(kubelet=Known(KubeletRun("run-2", stamp(-7200), True)))
+    plan = node.decide(NOW + 2.9)
+    assert plan.actions == ()
+    plan = node.then(plan).decide(NOW + 3)
+    assert plan.actions == (StartAnew(API, "parent-uid-sandbox", ()),)
+
+
+def test_a_parent_that_is_started_anew_past_the_deadline_may_start() -> None:
+    """Its copy took longer to end than that; it is not brought back beside it at once."""
+    node = with_lost_start()
+    plan = node.decide(NOW + 61)
+    assert plan.actions == (ANEW,)
+    node = node.then(plan)
+    assert node.decide(NOW + 61.1).actions == ()
+    new = parent_sandbox(id="new", created_at=stamp(NOW + 62))
+    node = node.but(runtime=Known(Runtime((new,), ())))
+    assert node.decide(NOW + 63.9).actions == ()
+
+
 def test_a_sandbox_that_stays_empty_is_ended_again() -> None:
     """The kubelet looked before the dead were forgotten, and waits for their backoff in it."""
     node = with_lost_start()
