@@ -212,7 +212,7 @@ def _start_anew(
     is_failing = tries == ANEW_TRIES or track.parent_crashes >= hand_over.CRASHES
     if not is_due or is_failing or not is_kept((sandbox, *dead), situation):
         return track, None
-    track = replace(track, started_anew=(tries + 1, situation.now))
+    track = replace(track, started_anew=(tries + 1, situation.now), ended_sandbox=sandbox.id)
     return track, StartAnew(checkpoint.workload, sandbox.id, tuple(c.id for c in dead))
 
 

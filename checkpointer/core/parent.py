@@ -17,8 +17,8 @@ def with_parent(track: Track, occupancy: Occupancy, now: float) -> Track:
     """Return the track with what runs of the parent, since when, and how often it has died.
 
     The deaths that the first look finds are old ones. Containers that die together are one death
-    of the pod. The kubelet keeps one dead container of each name, so between two looks more may
-    have died than are counted.
+    of the pod; what died with the sandbox that we ended is none. The kubelet keeps one dead
+    container of each name, so between two looks more may have died than are counted.
     """
     running = frozenset(c.id for c in occupancy.parent_running)
     if running != track.parent_running:
@@ -30,7 +30,8 @@ def with_parent(track: Track, occupancy: Occupancy, now: float) -> Track:
         return track
     crashes = 0
     if track.parent_exits is not None:
-        died = Counter(c.name for c in dead if c.id not in track.parent_exits)
+        new = [c for c in dead if c.id not in track.parent_exits]
+        died = Counter(c.name for c in new if c.sandbox_id != track.ended_sandbox)
         crashes = max(died.values(), default=0)
     return replace(track, parent_exits=exits, parent_crashes=track.parent_crashes + crashes)
 

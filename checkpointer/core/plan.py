@@ -128,6 +128,8 @@ class Track:
     """How many more have died since the agent began to count: at a loss or a hand-over."""
     started_anew: tuple[int, float] = (0, 0.0)
     """How often the parent was to be started anew in this hand-over, and when last."""
+    ended_sandbox: str = ""
+    """The parent's sandbox that was ended for that: what dies in it was killed with it."""
     was_leaving: bool = False
     """Whether the API, when it last told of this node's pods, had no parent here that stays."""
     refused: str = ""

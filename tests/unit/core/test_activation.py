@@ -496,6 +496,17 @@ def test_a_parent_that_is_started_anew_past_the_deadline_may_start() -> None:
     assert node.decide(NOW + 63.9).actions == ()
 
 
+def test_a_parent_that_died_with_the_sandbox_that_was_ended_has_not_failed() -> None:
+    """The kubelet started it there between the two steps: it was killed, and may be fine."""
+    node = with_lost_start()
+    node = node.then(node.decide(NOW + 3))
+    ended = parent_sandbox(ready=False)
+    new = parent_sandbox(id="new", created_at=stamp(NOW + 4))
+    killed = dead(container_of(ended, id="between", created_at=stamp(NOW + 3)), 4)
+    node = node.but(runtime=Known(Runtime((ended, new), (killed,))))
+    assert node.decide(NOW + 4).actions == ()
+
+
 def test_a_sandbox_that_stays_empty_is_ended_again() -> None:
     """The kubelet looked before the dead were forgotten, and waits for their backoff in it."""
     node = with_lost_start()
