@@ -168,7 +168,7 @@ def _under_way(
     if _dies_for_the_api(revision, situation):
         track = replace(track, parent_crashes=0)
     else:
-        track, action = _start_anew(checkpoint, found, track, situation)
+        track, action = _start_anew(checkpoint, revision, found, track, situation)
         if action is not None:
             standing = Standing("handing over", "the kubelet to start its parent")
             return Step(standing, track, action, situation.rules.watch_seconds)
@@ -192,19 +192,26 @@ def _dies_for_the_api(revision: Revision, situation: Situation) -> bool:
 
 
 def _start_anew(
-    checkpoint: Checkpoint, occupancy: Occupancy, track: Track, situation: Situation
+    checkpoint: Checkpoint,
+    revision: Revision,
+    occupancy: Occupancy,
+    track: Track,
+    situation: Situation,
 ) -> tuple[Track, StartAnew | None]:
     """Have a parent that is down started at once, now that its ports are free.
 
     It was in its backoff when the hand-over began, or has lost its first start to the copy. Tried
     again for a while: the kubelet may look at the pod between the two steps, and start it in a
     sandbox that ends (seen on 1.36), or make it a sandbox only. An agent that was ended between
-    the two left a sandbox without any container.
+    the two left a sandbox without any container. Not what may be done with its work: forgotten
+    by the runtime it would do it again.
     """
     way = checkpoint.record.hand_over
     sandbox = next((s for s in occupancy.parent_sandboxes if s.uid == way.to), None)
     dead = None if sandbox is None else dead_of(sandbox, occupancy)
     if sandbox is None or dead is None or occupancy.copy_running:
+        return track, None
+    if not checkpoint.workload.always_restarts or (revision.has_init and not dead):
         return track, None
     tries, last = track.started_anew
     is_due = bool(dead) and not tries

@@ -222,7 +222,8 @@ def _in_backoff(
     is_wanted = isinstance(pods, Known) and any(
         p.uid == sandbox.uid and not p.terminating and not p.finished for p in pods.value
     )
-    if not (is_reachable and is_wanted) or is_replaced(checkpoint, pods, wait.start, situation):
+    is_sure = is_reachable and is_wanted and checkpoint.workload.always_restarts
+    if not is_sure or is_replaced(checkpoint, pods, wait.start, situation):
         return wait
     return Moment("its parent is down and needs the ports", sandbox)
 

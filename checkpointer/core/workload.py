@@ -14,6 +14,11 @@ from typing import Any
 TEMPLATE_LABELS = ("pod-template-hash", "controller-revision-hash", "pod-template-generation")
 """Labels that controllers add and that differ between two pods of one workload."""
 
+_ALWAYS_RESTART = frozenset(
+    ("DaemonSet", "Deployment", "ReplicaSet", "ReplicationController", "StatefulSet")
+)
+"""Kinds whose pods' restart policy is Always (pkg/apis/apps and core, validation.go)."""
+
 _NAME_SUFFIX = r"[a-z0-9]{5}"
 _LONGEST_STEM = 58
 """Of a generated name, before its five characters: longer ones are cut."""
@@ -45,6 +50,11 @@ class Workload(_WorkedOut):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.kind.lower()}/{self.name}"
+
+    @property
+    def always_restarts(self) -> bool:
+        """Tell whether its controller's API takes no restart policy but Always."""
+        return self.kind in _ALWAYS_RESTART
 
     @property
     def digest(self) -> str:

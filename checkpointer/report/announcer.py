@@ -47,6 +47,7 @@ _REASONS = {
     Kind.RELEASED: ("CheckpointReleased", "Normal"),
     Kind.HAND_OVER_FAILED: ("CheckpointHandOverFailed", "Warning"),
     Kind.PARENT_REFUSED: ("CheckpointParentRefused", "Warning"),
+    Kind.STARTED_ANEW: ("CheckpointedPodStartedAnew", "Normal"),
     Kind.REPLACED: ("CheckpointedPodReplaced", "Normal"),
     Kind.REMOVED: ("CheckpointRemoved", "Normal"),
 }

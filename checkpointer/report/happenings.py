@@ -30,6 +30,7 @@ class Kind(Enum):
     HANDED_OVER = "handed-over"
     HAND_OVER_FAILED = "hand-over-failed"
     PARENT_REFUSED = "parent-refused"
+    STARTED_ANEW = "parent-started-anew"
     REPLACED = "parent-replaced"
     REMOVED = "removed"
     HELD = "held"

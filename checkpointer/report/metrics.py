@@ -292,6 +292,7 @@ _COUNTED = (
         "parent_refusals",
         "Parents that failed when they were given way, and get no other try as they are.",
     ),
+    (Kind.STARTED_ANEW, "started_anew", "Times a pod was started anew without its backoff."),
     (Kind.REPLACED, "replaced_pods", "Pods deleted for their controller to make them anew."),
     (Kind.REMOVED, "removals", "Checkpoints that were removed from the store."),
     (Kind.FAILED, "action_failures", "Other actions that failed, once per reason."),

@@ -18,7 +18,15 @@ from checkpointer.core.hold import Hold, hold_of
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.occupancy import is_current
-from checkpointer.core.plan import Action, Activate, Release, Remove, ReplaceParent, Snapshot
+from checkpointer.core.plan import (
+    Action,
+    Activate,
+    Release,
+    Remove,
+    ReplaceParent,
+    Snapshot,
+    StartAnew,
+)
 from checkpointer.core.workload import Workload
 from checkpointer.report.hand_overs import refusal
 from checkpointer.report.happenings import Happening, Kind
@@ -92,6 +100,8 @@ class Recorder:
                 active = self._active(workload)
                 self._add(Kind.RELEASED, workload, reason, self._revision(workload, active))
                 self._released[workload] = _Released(self._now, self._is_ready(workload))
+            case StartAnew(workload):
+                self._add(Kind.STARTED_ANEW, workload, "it was down when its copy had made way")
             case ReplaceParent(workload, _, _, reason):
                 self._add(Kind.REPLACED, workload, reason)
             case Remove(workload, reason):

@@ -13,6 +13,7 @@ from checkpointer.core.observation import KubeletRun, Pod
 from checkpointer.core.plan import Activate, Kill, Memory, StartAnew, Track
 from checkpointer.core.runtime import ContainerState, Runtime
 from checkpointer.core.standing import Standing
+from checkpointer.core.workload import Workload
 from tests.unit.core.builders import (
     API,
     BOOTED,
@@ -507,6 +508,16 @@ def test_a_parent_that_died_with_the_sandbox_that_was_ended_has_not_failed() -> 
     assert node.decide(NOW + 4).actions == ()
 
 
+def test_what_may_be_done_with_its_work_is_not_started_anew() -> None:
+    """A Job's container that the runtime has forgotten would run once more."""
+    job = Workload("kube-system", "Job", "kube-apiserver")
+    node = with_lost_start()
+    stored = checkpoint(job, record=GIVEN_WAY.value[0].record)
+    plan = node.but(checkpoints=Known((stored,)), pods=Unknown("lost")).decide(NOW + 3)
+    assert not any(isinstance(action, StartAnew) for action in plan.actions)
+    assert plan.standings[job].state == "handing over"
+
+
 def test_a_sandbox_that_stays_empty_is_ended_again() -> None:
     """The kubelet looked before the dead were forgotten, and waits for their backoff in it."""
     node = with_lost_start()
@@ -516,6 +527,8 @@ def test_a_sandbox_that_stays_empty_is_ended_again() -> None:
     assert node.decide(NOW + 5.9).actions == ()
     plan = node.decide(NOW + 6)
     assert plan.actions == (StartAnew(API, "new", ()),)
+    with_init = checkpoint(API, revision(has_init=True), record=GIVEN_WAY.value[0].record)
+    assert node.but(checkpoints=Known((with_init,))).decide(NOW + 6).actions == ()
     made = dead(container_of(new, id="failed", created_at=stamp(NOW + 4)), 4)
     starting = replace(made, state=ContainerState.CREATED)
     for container in (starting, replace(made, state=ContainerState.RUNNING)):

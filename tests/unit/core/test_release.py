@@ -304,6 +304,25 @@ def test_a_parent_that_waits_in_an_empty_sandbox_is_in_its_backoff_too() -> None
     ]
 
 
+def test_what_may_be_done_with_its_work_is_waited_for() -> None:
+    """A bare pod's container may have ended for good."""
+    bare = Workload("kube-system", "Pod", "kube-apiserver")
+    node = STUCK.but(
+        checkpoints=Known((checkpoint(bare),)),
+        manifests=Known((manifest(bare),)),
+        pods=Known((pod(bare, ready=False), OTHER_POD)),
+        runtime=Known(
+            Runtime(
+                (copy_sandbox(bare), parent_sandbox()),
+                (container_of(copy_sandbox(bare)), died(4, NOW)),
+            )
+        ),
+    )
+    plan = node.decide(NOW + 1)
+    assert plan.actions == ()
+    assert states(plan) == [Standing("active", "its parent to be started again by the kubelet")]
+
+
 SIDECAR = replace(started(1, NOW), id="sidecar", name="sidecar")
 
 

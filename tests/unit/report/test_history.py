@@ -13,7 +13,7 @@ import pytest
 from checkpointer.core.checkpoint import HandOver, Record
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.observation import Observation
-from checkpointer.core.plan import Activate, Kill, Release, Remove, Snapshot
+from checkpointer.core.plan import Activate, Kill, Release, Remove, Snapshot, StartAnew
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
 from checkpointer.report.happenings import Happening, Kind, from_entry
@@ -223,6 +223,12 @@ def test_parent_that_gets_no_other_try_is_told_of_once(told: Told) -> None:
     assert (one.pod, one.pod_uid) == ("kube-apiserver-x7k2p", "parent-uid")
     kinds = [one.kind for one in Told().cycle(failing, 13.0)]
     assert kinds == [Kind.CONTACT]
+
+
+def test_parent_that_is_started_anew_is_told(told: Told) -> None:
+    """Its restart count goes up, and whoever wonders finds why."""
+    (one,) = told.cycle(seen(), 9.0, StartAnew(API, "sandbox", ("c",)))
+    assert (one.kind, one.pod_uid) == (Kind.STARTED_ANEW, "parent-uid")
 
 
 def test_other_actions(told: Told) -> None:
