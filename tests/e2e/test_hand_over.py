@@ -217,9 +217,13 @@ def test_the_last_pod_of_the_api_server_is_deleted(node: Node, record: Record) -
 
 
 def tell_of_loss(record: Record, begun: float, service: Timeline, folder: FolderWatch) -> None:
-    """Record how long after the API's last good answer the first copy was activated."""
-    lost = service.gaps(begun)[0].start
-    record.column(LOSS, folder.activated[0].moment - lost)
+    """Record how long after the API's last good answer the first copy was activated.
+
+    Where there was none after `begun`, it went at once.
+    """
+    activated = folder.activated[0].moment
+    good = (s.answered for s in service.samples if s.ready and begun < s.answered < activated)
+    record.column(LOSS, activated - max(good, default=begun))
 
 
 def _require(is_so: bool) -> None:
