@@ -64,23 +64,16 @@ def is_kept(made: Iterable[Sandbox | Container], situation: Situation) -> bool:
 def start_in(sandbox: Sandbox, dead: Sequence[Container], situation: Situation) -> float:
     """Return the seconds until the kubelet starts it again at the earliest; below 0 when overdue.
 
-    `dead` are the parent's containers in this sandbox that have died, at least one.
+    `dead` are this parent's dead containers, at least one; some may be of a sandbox before. One
+    that ran for long before it died is started later than this says.
     """
-    since = sandbox.created_at / 1e9
+    counted_from = sandbox.created_at / 1e9
     if isinstance(situation.kubelet, Known):
-        since = max(since, situation.kubelet.value.started_at / 1e9)
+        counted_from = max(counted_from, situation.kubelet.value.started_at / 1e9)
     last = max(dead, key=lambda c: c.created_at)
-    return _next_start(last, situation.rules.backoff_limit_seconds, since) - situation.wall
-
-
-def _next_start(dead: Container, limit_seconds: float, since: float) -> float:
-    """Return the earliest time of the next start, in seconds of the Unix epoch.
-
-    `dead` is the newest container of its name, `since` when the kubelet's count began at the
-    earliest. One that ran for long before it died is started later than this says.
-    """
-    made = dead.created_at / 1e9
-    return made + _backoff(min(dead.attempt, _most(made - since, limit_seconds)), limit_seconds)
+    made, limit = last.created_at / 1e9, situation.rules.backoff_limit_seconds
+    count = min(last.attempt, _most(made - counted_from, limit))
+    return made + _backoff(count, limit) - situation.wall
 
 
 def _most(seconds: float, limit_seconds: float) -> int:
