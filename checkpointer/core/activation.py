@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import dead_apps_of, dead_of, is_kept, start_in
+from checkpointer.core.backoff import dead_of, is_in_use, is_kept, start_in
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -208,10 +208,10 @@ def _start_anew(
     """
     way = checkpoint.record.hand_over
     sandbox = next((s for s in occupancy.parent_sandboxes if s.uid == way.to), None)
-    dead = None if sandbox is None else dead_of(sandbox, occupancy)
-    if sandbox is None or dead is None or occupancy.copy_running:
+    if sandbox is None or is_in_use(sandbox, occupancy) or occupancy.copy_running:
         return track, None
-    if not checkpoint.workload.always_restarts or (revision.has_init and not dead):
+    dead = dead_of(sandbox, occupancy)
+    if dead is None or not checkpoint.workload.always_restarts or (revision.has_init and not dead):
         return track, None
     tries, last = track.started_anew
     is_due = bool(dead) and not tries
@@ -264,7 +264,7 @@ def _is_started_late(occupancy: Occupancy, situation: Situation) -> bool:
     starts = [
         start_in(sandbox, dead, situation)
         for sandbox in occupancy.parent_sandboxes
-        if (dead := dead_apps_of(sandbox, occupancy))
+        if (dead := dead_of(sandbox, occupancy))
     ]
     return bool(starts) and min(starts) > WORTH_SECONDS
 

@@ -31,26 +31,17 @@ INITIAL_SECONDS = 10.0
 
 
 def dead_of(sandbox: Sandbox, occupancy: Occupancy) -> tuple[Container, ...] | None:
-    """Return the dead containers of this parent; None where one is up or about to be started.
-
-    Any that runs keeps the pod up, also one that is no app of it: a sidecar, say.
-    """
-    mine = _apps_of(sandbox, occupancy)
-    is_up = any(uid == sandbox.uid for uid, _ in occupancy.parent_up)
-    return None if is_up or mine is None else mine
-
-
-def dead_apps_of(sandbox: Sandbox, occupancy: Occupancy) -> tuple[Container, ...]:
-    """Return this parent's app containers where all of them are dead, whatever runs beside."""
-    return _apps_of(sandbox, occupancy) or ()
-
-
-def _apps_of(sandbox: Sandbox, occupancy: Occupancy) -> tuple[Container, ...] | None:
+    """Return this parent's dead app containers; None where one may run or is about to start."""
     mine = [c for c in occupancy.parent_others if c.pod_uid == sandbox.uid]
     may_run = any(c.pod_uid == sandbox.uid for c in occupancy.parent_running)
     if may_run or any(c.state is not ContainerState.EXITED for c in mine):
         return None
     return tuple(mine)
+
+
+def is_in_use(sandbox: Sandbox, occupancy: Occupancy) -> bool:
+    """Tell whether any container of this parent runs, also one that is no app: a sidecar, say."""
+    return any(uid == sandbox.uid for uid, _ in occupancy.parent_up)
 
 
 def is_kept(made: Iterable[Sandbox | Container], situation: Situation) -> bool:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import dead_apps_of, dead_of, is_kept, start_in
+from checkpointer.core.backoff import dead_of, is_in_use, is_kept, start_in
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision, active_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known
@@ -185,14 +185,14 @@ def _way_for(
         return Wait(*against)
     if active is not None and active.has_init and not idle and not _have_app(mine, active):
         return Wait("its parent's init containers", is_long=False)
+    is_answering = situation.contact.is_answering
     dead = dead_of(sandbox, occupancy)
-    if dead and is_kept(dead, situation) and situation.contact.is_answering:
+    if dead and is_answering and is_kept(dead, situation) and not is_in_use(sandbox, occupancy):
         return _in_backoff(checkpoint, sandbox, dead, pods, situation)
     is_fresh = sandbox.created_at > manifest.written_at
     if not mine and not idle:
         watch = 0.0 if is_fresh else situation.rules.backoff_watch_seconds
         return Wait("its parent's containers to be made", watch, is_long=not is_fresh)
-    is_answering = situation.contact.is_answering
     is_starting = any(c.state is ContainerState.CREATED for c in idle)
     is_starting = is_starting or any(_has_just_started(c, before) for c in mine)
     is_first = is_fresh and not any(c.state is ContainerState.EXITED for c in idle)
@@ -205,7 +205,6 @@ def _way_for(
         if is_settled and has_run_for(track, situation.rules.hand_over_seconds, situation.now):
             return Moment("its parent runs and does not become Ready beside the copy", sandbox)
         return Wait("its parent, which runs beside it, to be Ready")
-    dead = dead_apps_of(sandbox, occupancy)
     return _wait_for_start(sandbox, dead, situation) if dead else None
 
 
