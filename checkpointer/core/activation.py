@@ -68,15 +68,15 @@ def activation(
     found = occupancy.value
     if found.copy_running or is_in_place(revision.stage, track, found):
         standing = Standing("standby", "nothing: its containers run")
-        return Step(standing, _up(revision.stage, track, occupancy.value, situation))
+        return Step(standing, _up(revision.stage, track, found, situation))
     track = replace(
         track, down_since=situation.now if track.down_since is None else track.down_since
     )
-    waiting = _wait(revision, occupancy.value, track, situation)
+    waiting = _wait(revision, found, track, situation)
     if waiting is not None:
         seconds, reason = waiting
         return Step(Standing("waiting", f"{reason}, {seconds:.0f} s more"), track, wake_in=seconds)
-    return _activate(checkpoint, revision.stage, occupancy.value, track, situation)
+    return _activate(checkpoint, revision.stage, found, track, situation)
 
 
 def _at_rest(track: Track) -> Track:
