@@ -34,7 +34,8 @@ ANEW_TRIES, ANEW_SECONDS = 3, 3.0
 """
 
 LATE_SECONDS = 10.0
-"""How long a hand-over lasts before a parent is given up that is down for long: all tries."""
+"""How long a hand-over lasts before a parent is given up whose next start is far: all tries take as
+long."""
 
 
 def activation(
@@ -239,8 +240,12 @@ def _parent_needs(
     left = hand_over.time_left(way, situation)
     is_down = not occupancy.parent_running
     is_dead = is_down and track.parent_crashes >= hand_over.CRASHES
-    is_young = situation.now - way.since < LATE_SECONDS or _dies_for_the_api(revision, situation)
-    if left > 0 and not is_dead and (is_young or not _is_started_late(occupancy, situation)):
+    is_given_up = (
+        situation.now - way.since >= LATE_SECONDS
+        and not _dies_for_the_api(revision, situation)
+        and _is_started_late(occupancy, situation)
+    )
+    if left > 0 and not is_dead and not is_given_up:
         return f"its parent to serve, {left:.0f} s more"
     tries, last = track.started_anew
     is_anew = bool(tries) and situation.now - last < ANEW_SECONDS
@@ -260,7 +265,7 @@ def _parent_needs(
 
 
 def _is_started_late(occupancy: Occupancy, situation: Situation) -> bool:
-    """Tell whether the parent is down, and the kubelet's next start of it is not worth a wait."""
+    """Tell whether the parent's apps are down, and their next start is not worth a wait."""
     starts = [
         start_in(sandbox, dead, situation)
         for sandbox in occupancy.parent_sandboxes
