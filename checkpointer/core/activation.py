@@ -136,7 +136,6 @@ def _start(
         excused_attempts=0,
         running_since=None,
         parent_crashes=0,
-        started_anew=(0, 0.0),
         refused="",
     )
     standing = Standing("active", "the kubelet to start it")
