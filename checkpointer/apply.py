@@ -327,7 +327,7 @@ class Applier:
             raise failures[0]
 
     def _not_replaced(self, action: ReplaceParent, error: Exception) -> None:
-        """Tell it; no second try is planned: the next start is waited for, as without it."""
+        """Tell it; no second try is planned: after a while it is given way, as without it."""
         message = f"pod {action.name} is not replaced: {_told(error)}"
         log.warning("%s: %s", action.workload, message, exc_info=_unforeseen(error))
         self.on_failed(action, message)

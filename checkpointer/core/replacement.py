@@ -1,9 +1,9 @@
 """Whether a parent deep in its crash-loop backoff is deleted, so that its controller replaces it.
 
-The kubelet's backoff goes with the pod's UID: the new pod's sandbox comes within seconds, and its
-appearance is the moment to make way, as for any fresh parent. The copy serves meanwhile. An
-option, off by default: it deletes an object in the API, and the new pod is of whatever template
-is current. Only DaemonSets: any other controller may put the new pod on another node.
+The kubelet's backoff goes with the pod's UID: the new pod's container is made within seconds, and
+is given way to as any fresh parent's. The copy serves meanwhile. An option, off by default: it
+deletes an object in the API, and the new pod is of whatever template is current. Only DaemonSets:
+any other controller may put the new pod on another node.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from checkpointer.core.plan import ReplaceParent
 from checkpointer.core.situation import Situation, Step
 
 BEYOND_SECONDS = 30.0
-"""A parent whose next start is nearer is waited for: a new pod takes some ten seconds."""
+"""A parent whose next start is nearer is not deleted: a new pod takes some ten seconds."""
 
 INTERVAL_SECONDS = 600.0
 """The shortest time between two replacements of one workload's parents, on one boot."""

@@ -110,7 +110,7 @@ def test_power_cycle_with_a_declared_port(declaring_node: Node, record: Record) 
 
 
 def test_a_parent_deep_in_backoff(node: Node, record: Record, patience: float) -> None:
-    """It is given way when the kubelet starts it again: one start of the program is lost."""
+    """It is given way at once and started anew: one start of the program is lost."""
     deep = float(os.environ.get("E2E_DEEP", "60"))
     gaps, waits = [], []
     for _ in range(int(os.environ.get("E2E_BACKOFFS", "1"))):

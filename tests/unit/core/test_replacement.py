@@ -165,7 +165,7 @@ def test_a_parent_whose_start_is_near_is_not_deleted() -> None:
     assert [type(action) for action in DEEP.decide(NOW + 129.1).actions] == [Release]
 
 
-def test_the_copy_makes_way_when_the_new_pods_sandbox_appears() -> None:
+def test_the_copy_makes_way_when_the_new_pods_container_is_made() -> None:
     """It has no backoff: its first start finds the port free."""
     plan = DEEP.decide()
     node = DEEP.then(plan).but(
