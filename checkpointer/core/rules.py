@@ -60,6 +60,6 @@ class Rules:
     watch_seconds: float = 0.05
     """How often the runtime is asked while a copy is active and events cannot tell."""
     backoff_watch_seconds: float = 0.2
-    """The same amid a hand-over, and while its parent sits in its backoff."""
+    """The same amid a hand-over, and while a parent waits in its backoff or is long in coming."""
     replace_parents: bool = False
     """Whether a parent deep in its backoff may be deleted, for its controller to make it anew."""
