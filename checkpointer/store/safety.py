@@ -11,9 +11,7 @@ from checkpointer.store.errors import UnsafePathError
 
 
 def check_folder(path: Path) -> bool:
-    """Check a folder of ours and all above it; what does not exist yet is fine.
-
-    Return whether it is there.
+    """Check a folder of ours and all above it; return whether it exists yet.
 
     Each must be a real folder (no symbolic link), owned by root or us, and not writable by
     others, save for one with the sticky bit such as /tmp. The folder itself must be ours.
