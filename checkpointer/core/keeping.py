@@ -33,7 +33,8 @@ def keep_alive(
     """Have the kubelet take a refused manifest anew; replace a copy that keeps crashing."""
     now = situation.now
     containers = [c for c in occupancy.copy_containers if c.pod_uid == manifest.uid]
-    track = _with_excuse(track, containers)
+    if track.excused_attempts is None:
+        track = _excused(track, containers)
     if any(c.state is ContainerState.RUNNING for c in containers):
         standing = Standing("active", _release_waits_for(situation))
         return Step(standing, _running(track, containers, now))
@@ -90,6 +91,7 @@ def _to_stop(occupancy: Occupancy) -> tuple[str, ...]:
 
 
 def _again(track: Track, now: float) -> Track:
+    """Return the track in which the kubelet's time to start the copy begins anew."""
     return replace(track, confirmed_at=now, issues=0)
 
 
@@ -114,8 +116,9 @@ def _is_taken(manifest: ActiveManifest, occupancy: Occupancy, situation: Situati
     return any(started_at < created_at <= now for created_at in made)
 
 
-def _with_excuse(track: Track, containers: list[Container]) -> Track:
-    if track.excused_attempts is not None or not containers:
+def _excused(track: Track, containers: list[Container]) -> Track:
+    """Return the track in which no death of the copy so far is held against its revision."""
+    if not containers:
         return track
     return replace(track, excused_attempts=max(c.attempt for c in containers))
 
@@ -126,17 +129,13 @@ def _beside(track: Track, containers: list[Container], now: float) -> Track:
     What it died of beside one that is up, its ports taken, says nothing of its revision.
     """
     track = _again(track, now)
-    if not containers or not has_run_for(track, UP_SECONDS, now):
-        return track
-    return replace(track, excused_attempts=max(c.attempt for c in containers))
+    return _excused(track, containers) if has_run_for(track, UP_SECONDS, now) else track
 
 
 def _running(track: Track, containers: list[Container], now: float) -> Track:
     since = now if track.running_since is None else track.running_since
-    track = replace(track, confirmed_at=now, issues=0, running_since=since)
-    if now - since < STEADY_SECONDS:
-        return track
-    return replace(track, excused_attempts=max(c.attempt for c in containers))
+    track = replace(_again(track, now), running_since=since)
+    return _excused(track, containers) if now - since >= STEADY_SECONDS else track
 
 
 def _is_crashing(containers: list[Container], track: Track, limit: int) -> bool:
