@@ -157,7 +157,7 @@ def _under_way(
         return Step(Standing("handing over", f"the runtime: {occupancy.reason}"), track)
     found = occupancy.value
     if is_reachable and isinstance(pods, Known):
-        stays = [p for p in pods.value if not p.terminating and not p.finished]
+        stays = [p for p in pods.value if p.stays]
         is_over = hand_over.time_left(record.hand_over, situation) <= 0
         if not stays and (is_over or not pods.value):
             gone = replace(record, hand_over=replace(record.hand_over, to=""))

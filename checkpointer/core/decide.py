@@ -431,7 +431,7 @@ def _with_leaving(track: Track, pods: Fact[tuple[Pod, ...]], situation: Situatio
         return track
     if situation.contact.state not in (ContactState.REACHABLE, ContactState.SUSPECT):
         return track
-    stays = any(not p.terminating and not p.finished for p in pods.value)
+    stays = any(p.stays for p in pods.value)
     return track if track.was_leaving is not stays else replace(track, was_leaving=not stays)
 
 

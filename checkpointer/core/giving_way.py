@@ -219,7 +219,7 @@ def _in_backoff(
     wait = _wait_for_start(sandbox, dead, situation)
     is_reachable = situation.contact.state is ContactState.REACHABLE
     is_wanted = isinstance(pods, Known) and any(
-        p.uid == sandbox.uid and not p.terminating and not p.finished for p in pods.value
+        p.uid == sandbox.uid and p.stays for p in pods.value
     )
     is_sure = is_reachable and is_wanted and checkpoint.workload.always_restarts
     if not is_sure or is_replaced(checkpoint, pods, wait.start, situation):

@@ -110,7 +110,7 @@ def remember_itself(seen: Observation, memory: Memory, rules: Rules, now: float)
     if not isinstance(seen.pods, Known):
         return replace(memory, own=own, is_uninstalled=False)
     mine = [p for p in seen.pods.value if p.workload == itself.workload]
-    if any(not (p.terminating or p.finished) for p in mine):
+    if any(p.stays for p in mine):
         own = replace(
             own,
             workload=itself.workload,

@@ -48,6 +48,11 @@ class Pod:
     """Since when it is on this node, in seconds of the Unix epoch; None when nobody tells."""
 
     @property
+    def stays(self) -> bool:
+        """Whether it neither ends nor has ended."""
+        return not (self.terminating or self.finished)
+
+    @property
     def awaits_controller(self) -> bool:
         """Whether a controller that works would have deleted it by now, and made the next one.
 

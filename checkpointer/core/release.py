@@ -108,7 +108,7 @@ def _has_no_parent(pods: Fact[tuple[Pod, ...]], situation: Situation) -> bool:
     """Tell whether the API says that no parent will come up here before it says otherwise."""
     if situation.contact.state is not ContactState.REACHABLE or not isinstance(pods, Known):
         return False
-    return not any(not p.terminating and not p.finished for p in pods.value)
+    return not any(p.stays for p in pods.value)
 
 
 def _to_kill(active: Revision | None, moment: Moment, occupancy: Occupancy) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ any other controller may put the new pod on another node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from checkpointer.core.checkpoint import Checkpoint, Record, Replaced
@@ -81,7 +80,7 @@ def _to_replace(
     uid, due_in = start
     if due_in < BEYOND_SECONDS or uid == checkpoint.record.replaced.uid:
         return None
-    return _find(pods.value, uid)
+    return next((p for p in pods.value if p.uid == uid and p.is_parent and p.stays), None)
 
 
 def _may_replace(checkpoint: Checkpoint, situation: Situation) -> bool:
@@ -92,8 +91,3 @@ def _may_replace(checkpoint: Checkpoint, situation: Situation) -> bool:
     last = checkpoint.record.replaced
     is_recent = last.boot_id == situation.boot_id and situation.now - last.at < INTERVAL_SECONDS
     return not (last.uid and is_recent)
-
-
-def _find(pods: Iterable[Pod], uid: str) -> Pod | None:
-    found = (p for p in pods if p.uid == uid and p.is_parent)
-    return next((p for p in found if not p.terminating and not p.finished), None)

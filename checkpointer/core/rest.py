@@ -64,8 +64,7 @@ def _is_settled(checkpoint: Checkpoint, parent: Pod) -> bool:
     record, revisions = checkpoint.record, checkpoint.revisions
     return (
         parent.is_parent
-        and not parent.terminating
-        and not parent.finished
+        and parent.stays
         and record.parents == (parent.uid,)
         and not record.absent_seconds
         and not record.hand_over.to

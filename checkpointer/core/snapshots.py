@@ -38,7 +38,7 @@ def due_snapshots(
     chosen: dict[object, tuple[Pod, float]] = {}
     wake_in = rules.tick_seconds
     for pod in pods:
-        if not pod.is_parent or pod.terminating or pod.finished or not pod.ready:
+        if not (pod.is_parent and pod.stays and pod.ready):
             continue
         since = seen[pod.uid] = ready_since.get(pod.uid, now - pod.ready_seconds)
         if pod.uid in attempts:

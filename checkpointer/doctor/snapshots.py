@@ -147,7 +147,7 @@ def _parents(pods: Iterable[Pod]) -> list[Pod]:
     """Return one parent of each workload; the one that a snapshot would be taken of."""
     found: dict[Workload, Pod] = {}
     for pod in pods:
-        if pod.is_parent and not (pod.terminating or pod.finished):
+        if pod.is_parent and pod.stays:
             other = found.get(pod.workload)
             if other is None or (not pod.ready, pod.uid) < (not other.ready, other.uid):
                 found[pod.workload] = pod

@@ -94,7 +94,7 @@ def _missing(
 ) -> Iterator[tuple[Workload, str]]:
     """Yield each other parent that has been there for long enough to have been snapshotted."""
     for pod in seen.pods.value if isinstance(seen.pods, Known) else ():
-        if not pod.is_parent or pod.terminating or pod.finished or pod.workload in known:
+        if not pod.is_parent or not pod.stays or pod.workload in known:
             continue
         if _age(pod, now) > GRACE_SECONDS:
             state = "it is Ready" if pod.ready else "it is not Ready"

@@ -401,7 +401,7 @@ def _unprotected(
 def _reasons(
     pod: Pod, failures: Mapping[str, str], verdicts: Mapping[Workload, Verdict]
 ) -> tuple[str, ...]:
-    if pod.terminating or pod.finished:
+    if not pod.stays:
         return ()
     if pod.excluded:
         return (pod.excluded,)
