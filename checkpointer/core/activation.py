@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import dead_of, is_in_use, is_kept, start_in
+from checkpointer.core.backoff import dead_of, is_in_use, kubelet_knows, start_in
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -217,7 +217,7 @@ def _start_anew(
     is_due = bool(dead) and not tries
     is_due = is_due or situation.now - (last if tries else way.since) >= ANEW_SECONDS
     is_failing = tries == ANEW_TRIES or track.parent_crashes >= hand_over.CRASHES
-    if not is_due or is_failing or not is_kept((sandbox, *dead), situation):
+    if not is_due or is_failing or not kubelet_knows((sandbox, *dead), situation):
         return track, None
     track = replace(track, started_anew=(tries + 1, situation.now), ended_sandbox=sandbox.id)
     return track, StartAnew(checkpoint.workload, sandbox.id, tuple(c.id for c in dead))

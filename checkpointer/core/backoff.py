@@ -44,8 +44,8 @@ def is_in_use(sandbox: Sandbox, occupancy: Occupancy) -> bool:
     return any(uid == sandbox.uid for uid, _ in occupancy.parent_up)
 
 
-def is_kept(made: Iterable[Sandbox | Container], situation: Situation) -> bool:
-    """Tell whether the kubelet that runs now has made one of these: it keeps their pod running."""
+def kubelet_knows(made: Iterable[Sandbox | Container], situation: Situation) -> bool:
+    """Tell whether the kubelet that runs now has made one of these: it restarts their pod."""
     kubelet = situation.kubelet
     if not isinstance(kubelet, Known) or not kubelet.value.listening:
         return False

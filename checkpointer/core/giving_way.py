@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import dead_of, is_in_use, is_kept, start_in
+from checkpointer.core.backoff import dead_of, is_in_use, kubelet_knows, start_in
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision, active_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known
@@ -186,8 +186,8 @@ def _way_for(
     if active is not None and active.has_init and not idle and not _have_app(mine, active):
         return Wait("its parent's init containers", is_long=False)
     is_answering = situation.contact.is_answering
-    dead = dead_of(sandbox, occupancy)
-    if dead and is_answering and is_kept(dead, situation) and not is_in_use(sandbox, occupancy):
+    dead, in_use = dead_of(sandbox, occupancy), is_in_use(sandbox, occupancy)
+    if dead and not in_use and is_answering and kubelet_knows(dead, situation):
         return _in_backoff(checkpoint, sandbox, dead, pods, situation)
     is_fresh = sandbox.created_at > manifest.written_at
     if not mine and not idle:
