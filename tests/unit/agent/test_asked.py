@@ -107,12 +107,10 @@ def test_status_at_rest_tells_what_runs(web: SimulatedNode) -> None:
     with running(web) as agent:
         until(web, lambda s: s["contact"]["state"] == "reachable" and s["checkpoints"])
         wait_until(lambda: agent.reporter._last.seen.runtime is NOT_ASKED, 5, "rest")
-        assert (
-            until(web, lambda s: s["checkpoints"][0]["runs"])["checkpoints"][0]["runs"] == "parent"
-        )
+        until(web, lambda s: s["checkpoints"][0]["runs"] == "parent")
         web.cri.hangs = True
         silent = until(web, lambda s: s["checkpoints"][0]["runs"] is None)
-        assert [one["source"] for one in silent["unknown"]] == []
+        assert silent["unknown"] == []
         web.cri.hangs = False
         until(web, lambda s: s["checkpoints"][0]["runs"] == "parent")
 
