@@ -132,7 +132,7 @@ def deployment(maker: Maker, tmp_path: Path) -> Iterator[Deployment]:
 
 
 @pytest.fixture
-def protected(deployment: Deployment, record: Record, patience: float) -> Deployment:
+def protected(deployment: Deployment, record: Record) -> Deployment:
     """The node after one apply: the agent, its copy, and a checkpoint of each parent."""
     begun = time.monotonic()
     deployment.apply("dev")

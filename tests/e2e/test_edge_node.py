@@ -71,9 +71,7 @@ def protect(node: EdgeNode, wanted: list[Workload]) -> float:
     return time.monotonic() - node.agent.started
 
 
-def test_many_daemonsets_without_their_control_plane(
-    edge_node: EdgeNode, record: Record, patience: float
-) -> None:
+def test_many_daemonsets_without_their_control_plane(edge_node: EdgeNode, record: Record) -> None:
     """All copies come up and serve with no API; what was not selected stays dark; all hand back."""
     node, wanted = edge_node, workloads()
     others = [Workload("unselected", annotated=False), Workload("outside", namespace="default")]
