@@ -215,7 +215,7 @@ def _in_backoff(
     pods: Fact[tuple[Pod, ...]],
     situation: Situation,
 ) -> Moment | Wait:
-    """Make way for a parent that the kubelet starts, and is wanted: at once, it is started anew."""
+    """Make way at once for a parent that is sure to be started anew; else await its next start."""
     wait = _wait_for_start(sandbox, dead, situation)
     is_reachable = situation.contact.state is ContactState.REACHABLE
     is_wanted = isinstance(pods, Known) and any(
