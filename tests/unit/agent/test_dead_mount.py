@@ -280,6 +280,13 @@ spec: {containers: [{name: c, image: c}]}
 """
 
 
+def check_named(program: Program, line: str, expected: int, place: Mount) -> None:
+    """Assert that the command ends with this status and names the folder that hangs."""
+    assert program.wait() == expected, f"{line}: {program.output}"
+    assert str(place.path) in program.output, f"{line}: {program.output}"
+    assert "Traceback" not in program.output
+
+
 @needs_fuse
 def test_no_command_hangs_with_the_store(
     node: SimulatedNode, mount: Callable[[Path], Mount], start: Callable[..., Program], folder: Path
@@ -308,10 +315,7 @@ def test_no_command_hangs_with_the_store(
         ("doctor --timeout 500ms", 2),
         ("prepare-reboot --timeout 500ms --dry-run", 3),
     ):
-        program = start(*line.split(), "--config", config)
-        assert program.wait() == expected, f"{line}: {program.output}"
-        assert str(place.path) in program.output, f"{line}: {program.output}"
-        assert "Traceback" not in program.output
+        check_named(start(*line.split(), "--config", config), line, expected, place)
 
 
 @needs_fuse
@@ -335,10 +339,7 @@ def test_no_command_hangs_with_the_kubelets_folder(
         ("import", 1),
         ("explain kube-system/first", 1),
     ):
-        program = start(*line.split(), "--config", config)
-        assert program.wait() == expected, f"{line}: {program.output}"
-        assert str(place.path) in program.output, f"{line}: {program.output}"
-        assert "Traceback" not in program.output
+        check_named(start(*line.split(), "--config", config), line, expected, place)
     for line in ("list", "show first", "history", "gc --dry-run"):
         program = start(*line.split(), "--config", config)
         assert program.wait() == 0, f"{line}: {program.output}"
