@@ -30,8 +30,7 @@ WORTH_SECONDS = 15.0
 started anew: that takes the copy some seconds, and another hand-over as many."""
 
 ANEW_TRIES, ANEW_SECONDS = 3, 3.0
-"""How often it is tried in one hand-over to have a parent started anew, and how long each may take.
-"""
+"""How often a parent is to be started anew in one hand-over, and how long each try may take."""
 
 LATE_SECONDS = 10.0
 """How long a hand-over lasts before a parent is given up whose next start is far: all tries take as
@@ -214,10 +213,10 @@ def _start_anew(
     if dead is None or not checkpoint.workload.always_restarts or (revision.has_init and not dead):
         return track, None
     tries, last = track.started_anew
-    is_due = bool(dead) and not tries
-    is_due = is_due or situation.now - (last if tries else way.since) >= ANEW_SECONDS
-    is_failing = tries == ANEW_TRIES or track.parent_crashes >= hand_over.CRASHES
-    if not is_due or is_failing or not kubelet_knows((sandbox, *dead), situation):
+    is_first = bool(dead) and not tries
+    is_due = is_first or situation.now - (last if tries else way.since) >= ANEW_SECONDS
+    is_enough = tries == ANEW_TRIES or track.parent_crashes >= hand_over.CRASHES
+    if not is_due or is_enough or not kubelet_knows((sandbox, *dead), situation):
         return track, None
     track = replace(track, started_anew=(tries + 1, situation.now), ended_sandbox=sandbox.id)
     return track, StartAnew(checkpoint.workload, sandbox.id, tuple(c.id for c in dead))
