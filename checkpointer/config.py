@@ -444,6 +444,7 @@ def _contradictions(config: Config) -> list[str]:
         ("timing.tick", config.timing.tick_seconds),
         ("timing.watch", config.timing.watch_seconds),
         ("timing.lostWatch", config.timing.lost_watch_seconds),
+        ("timing.backoffWatch", config.timing.backoff_watch_seconds),
     ):
         if seconds < 0.01:
             problems.append(f"{key}: expected at least 10ms, not {seconds}s")

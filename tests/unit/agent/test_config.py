@@ -103,6 +103,7 @@ WRONG = [
     ("timing: {tick: 0}", "timing.tick: expected at least 10ms, not 0.0s"),
     ("timing: {watch: 0}", "timing.watch: expected at least 10ms"),
     ("timing: {lostWatch: 0}", "timing.lostWatch: expected at least 10ms"),
+    ("timing: {backoffWatch: 0}", "timing.backoffWatch: expected at least 10ms"),
     ("timing: {crashLimit: 0}", "timing.crashLimit: expected at least 1, not 0"),
     ("timing: {grace: soon}", "timing.grace: expected a duration such as 30s, 1m30s or 200ms"),
     ("timing: {grace: -5}", "timing.grace: expected a duration"),
