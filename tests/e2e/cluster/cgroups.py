@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -10,18 +11,20 @@ from tests.e2e.cluster.waiting import wait_for
 
 ROOT = Path("/sys/fs/cgroup")
 PREFIX = "checkpointer-e2e-"
+_NUMBERS = itertools.count(1)
 
 
-def make() -> str:
-    """Make a group named after this process in every hierarchy; return its name.
+def make(name: str = "") -> str:
+    """Make the group of this name, or a new one named after this process; return its name.
 
-    Groups of runs that were killed before they could tidy up are removed on the way.
+    Two machines in one group would take each other's pods for orphans. Groups of runs that were
+    killed before they could tidy up are removed on the way.
     """
     for hierarchy in _hierarchies():
         for group in hierarchy.glob(PREFIX + "*"):
             if not _is_alive(group.name):
                 _remove_tree(group)
-    name = f"{PREFIX}{os.getpid()}"
+    name = name or f"{PREFIX}{os.getpid()}-{next(_NUMBERS)}"
     for hierarchy in _hierarchies():
         (hierarchy / name).mkdir(exist_ok=True)
     return name
@@ -53,5 +56,5 @@ def _remove_tree(group: Path) -> None:
 
 
 def _is_alive(name: str) -> bool:
-    owner = re.fullmatch(re.escape(PREFIX) + r"(\d+)", name)
+    owner = re.fullmatch(re.escape(PREFIX) + r"(\d+)-\d+", name)
     return owner is not None and Path(f"/proc/{owner[1]}").exists()

@@ -102,7 +102,7 @@ class Machine:
             process.reap()
         self._processes.clear()
         cgroups.remove(self.cgroup)
-        cgroups.make()
+        cgroups.make(self.cgroup)
 
     def remove(self) -> None:
         """Switch off and leave nothing behind but the logs."""
