@@ -6,7 +6,9 @@ dead mount, it would heed none.
 
 from __future__ import annotations
 
-import queue
+import select
+import signal
+import socket
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -21,9 +23,6 @@ END_SECONDS = 20.0
 """How long a loop may take to end: a cycle under way goes to its end, and what it stops in the
 runtime takes its time. Less than the grace of the agent's own pod."""
 
-AWAKE_SECONDS = 10.0
-"""How often the main thread looks whether a signal has come that did not wake it."""
-
 
 class Loop:
     """One run of the agent. `run` and `stop` are for the main thread, `stop` for its handlers."""
@@ -33,8 +32,11 @@ class Loop:
         self._agent: Agent | None = None
         self._is_stopping = False
         self._error: BaseException | None = None
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """Ends the main thread's wait; putting something there is safe in a signal handler."""
+        self._is_over = False
+        self._near, self._far = socket.socketpair()
+        """What is written to the far end wakes the main thread."""
+        for end in (self._near, self._far):
+            end.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self.is_well = False
         """Whether the last cycle could be carried through."""
@@ -52,6 +54,8 @@ class Loop:
         self._thread.start()
         self._wait()
         self._thread.join(END_SECONDS)
+        self._near.close()
+        self._far.close()
         if self._error is not None:
             raise self._error
         return not self._thread.is_alive()
@@ -61,17 +65,27 @@ class Loop:
         self._is_stopping = True
         if self._agent is not None:
             self._agent.stop()
-        self._wake.put(None)
+        self._end_wait()
 
     def _wait(self) -> None:
-        """Wait for the loop's end or a signal.
+        """Wait for the loop's end, or until a signal's handler stops it.
 
-        The kernel may give a signal to another thread than this one, which then sleeps on: its
-        handler runs when it is awake.
+        The kernel may give a signal to another thread than this one, which would sleep on: Python
+        writes to the socket in whichever thread it is, and the handler runs in this one.
         """
-        while True:
-            with suppress(queue.Empty):
-                return self._wake.get(timeout=AWAKE_SECONDS)
+        before = signal.set_wakeup_fd(self._far.fileno(), warn_on_full_buffer=False)
+        try:
+            while not self._is_over:
+                select.select([self._near], [], [])
+                with suppress(BlockingIOError):
+                    self._near.recv(4096)
+        finally:
+            signal.set_wakeup_fd(before)
+
+    def _end_wait(self) -> None:
+        self._is_over = True
+        with suppress(OSError):  # full, or closed: nobody waits any more
+            self._far.send(b"\0")
 
     def _run(self) -> None:
         try:
@@ -82,7 +96,7 @@ class Loop:
         except BaseException as error:  # the main thread's to tell
             self._error = error
         finally:
-            self._wake.put(None)
+            self._end_wait()
 
     def _start(self) -> Agent:
         from checkpointer.store.safety import check_folder

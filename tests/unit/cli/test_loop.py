@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from checkpointer.cli import loop
 from checkpointer.cli.loop import Loop
 
 
@@ -30,7 +29,6 @@ class WaitingAgent:
 
 def test_a_signal_that_another_thread_gets_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel chooses; the main thread sleeps on, and only that one runs handlers."""
-    monkeypatch.setattr(loop, "AWAKE_SECONDS", 0.05)
     config: Any = None
     one = Loop(config, once=False, dry_run=False)
     monkeypatch.setattr(one, "_start", WaitingAgent)
