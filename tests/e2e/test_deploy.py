@@ -20,6 +20,7 @@ import yaml
 from tests.e2e.cluster.agent import MANIFEST_PREFIX
 from tests.e2e.cluster.control_plane import NAMESPACE, WORKLOADS
 from tests.e2e.cluster.kubelet import NODE
+from tests.e2e.cluster.machine import POD_BOOT_ID
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.waiting import DeadlineError, wait_for
 from tests.e2e.conftest import Maker
@@ -31,6 +32,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 NAME = "pod-checkpointer"
 IMAGE = "localhost/pod-checkpointer"
+BOOT_ID = [
+    {
+        "op": "add",
+        "path": "/spec/template/spec/containers/0/env/-",
+        "value": {"name": "CHECKPOINTER_BOOT_ID_FILE", "value": f"/{POD_BOOT_ID}"},
+    }
+]
+"""A container has a /proc of its own: there the boot of a machine is that of its host."""
 ACTIVATION_SECONDS = 10.0
 """From the kubelet's start: it makes the agent's pod first, which a process of its own is not."""
 SERVING_SECONDS = 20.0
@@ -50,6 +59,7 @@ class Deployment:
         kustomization = {
             "resources": [f"{os.path.relpath(MANIFESTS, self._folder)}/base"],
             "images": [{"name": IMAGE, "newTag": tag}],
+            "patches": [{"target": {"kind": "DaemonSet"}, "patch": json.dumps(BOOT_ID)}],
         }
         (self._folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         self.node.machine.run(*self._kubectl, "apply", "-k", self._folder)

@@ -27,6 +27,9 @@ ADDRESS = "10.99.0.1"
 OTHER_ADDRESS = "10.99.0.2"
 """One that stands for another machine, where a test needs one."""
 
+POD_BOOT_ID = "var/lib/kubelet/boot_id"
+"""Where on a machine's disk a pod can read which boot this is."""
+
 _ENVIRONMENT = {
     "HOME": "/root",
     "LANG": "C.UTF-8",
@@ -66,7 +69,10 @@ class Machine:
     def switch_on(self) -> None:
         """Boot with a new boot id; the processes are started by whoever knows them."""
         self.boots += 1
-        (self.disk / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        boot_id = f"{uuid.uuid4()}\n"
+        (self.disk / "boot_id").write_text(boot_id)
+        (self.disk / POD_BOOT_ID).parent.mkdir(parents=True, exist_ok=True)
+        (self.disk / POD_BOOT_ID).write_text(boot_id)
         log = (self.logs / f"boot-{self.boots}-init.log").open("w")
         with log:
             self._outside = subprocess.Popen(
