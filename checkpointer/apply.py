@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_SECONDS = 1.0
 DELAY_LIMIT_SECONDS = 60.0
 
-
 _UNRECORDED = "its copy stays, for its hand-over cannot be recorded"
 
 _Key = tuple[type[Action], Workload, int]

@@ -40,7 +40,7 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Take the manifest out of the kubelet's folder, then kill these containers of the copy."""
+    """Kill these containers of the copy, and take its manifest out of the kubelet's folder."""
 
     workload: Workload
     file_name: str

@@ -137,6 +137,14 @@ def bench(folder: Path, kit: Any) -> Bench:
     return found
 
 
+@pytest.fixture
+def runtime(bench: Bench) -> FakeRuntime:
+    """The runtime that the bench's applier has."""
+    found = FakeRuntime()
+    bench.applier.runtime = found  # type: ignore[assignment]
+    return found
+
+
 def activate(workload: Workload, revision: int = 1, issue: int = 1, stop: Any = ()) -> Activate:
     return Activate(workload, revision, issue, "because", stop)
 
@@ -286,10 +294,8 @@ def test_foreign_thing_in_the_way_stays(
     assert all(path.name in line for line in told(caplog))
 
 
-def test_release_removes_the_manifest_and_kills_at_once(bench: Bench) -> None:
+def test_release_removes_the_manifest_and_kills_at_once(bench: Bench, runtime: FakeRuntime) -> None:
     """The copy is stopped through the runtime with no grace: its parent needs the port now."""
-    runtime = FakeRuntime()
-    bench.applier.runtime = runtime  # type: ignore[assignment]
     bench.apply(activate(A))
     (path,) = bench.manifests.iterdir()
     assert bench.apply(Release(A, path.name, "back", ("c1", "c2")))
@@ -297,10 +303,8 @@ def test_release_removes_the_manifest_and_kills_at_once(bench: Bench) -> None:
     assert runtime.stopped == [("container", "c1", "0"), ("container", "c2", "0")]
 
 
-def test_copy_is_killed_before_anything_is_written(bench: Bench) -> None:
+def test_copy_is_killed_before_anything_is_written(bench: Bench, runtime: FakeRuntime) -> None:
     """The parent that needs its ports does not wait for the disk."""
-    runtime = FakeRuntime()
-    bench.applier.runtime = runtime  # type: ignore[assignment]
     bench.apply(activate(A))
     (path,) = bench.manifests.iterdir()
     seen: list[tuple[bool, str]] = []
@@ -312,10 +316,8 @@ def test_copy_is_killed_before_anything_is_written(bench: Bench) -> None:
     assert runtime.stopped == [("container", "c1", "0")]
 
 
-def test_copy_whose_manifest_stays_is_killed_once(bench: Bench) -> None:
+def test_copy_whose_manifest_stays_is_killed_once(bench: Bench, runtime: FakeRuntime) -> None:
     """The kubelet starts it again: with each try to remove the manifest it would die anew."""
-    runtime = FakeRuntime()
-    bench.applier.runtime = runtime  # type: ignore[assignment]
     bench.apply(activate(A))
     (path,) = bench.manifests.iterdir()
     content = path.read_bytes()
@@ -328,11 +330,11 @@ def test_copy_whose_manifest_stays_is_killed_once(bench: Bench) -> None:
     assert runtime.stopped[1:] == [("container", "c2", "0")]
 
 
-def test_copy_whose_manifest_stays_is_not_killed_with_each_new_wish(bench: Bench) -> None:
+def test_copy_whose_manifest_stays_is_not_killed_with_each_new_wish(
+    bench: Bench, runtime: FakeRuntime
+) -> None:
     """The API that wants the parent back may be the copy's own: killed, nobody wants anything, and
     as soon as it is back the same release is planned again."""
-    runtime = FakeRuntime()
-    bench.applier.runtime = runtime  # type: ignore[assignment]
     bench.apply(activate(A))
     (path,) = bench.manifests.iterdir()
     content = path.read_bytes()
@@ -370,10 +372,10 @@ def test_hand_over_that_cannot_be_recorded_is_not_begun(
     assert bench.record(A).hand_over.to == "uid-a"
 
 
-def test_parent_that_is_started_anew_is_forgotten_before_its_sandbox_ends(bench: Bench) -> None:
+def test_parent_that_is_started_anew_is_forgotten_before_its_sandbox_ends(
+    bench: Bench, runtime: FakeRuntime
+) -> None:
     """What the kubelet finds dead in the runtime it waits for; what cannot be done is an error."""
-    runtime = FakeRuntime()
-    bench.applier.runtime = runtime  # type: ignore[assignment]
     runtime.stubborn = {"c2"}
     anew = StartAnew(A, "s1", ("c1", "c2", "c3"))
     assert not bench.apply(anew)
@@ -408,10 +410,10 @@ def test_runtime_that_hangs_costs_a_cycle_one_deadline(bench: Bench) -> None:
     assert [what[1] for what in runtime.stopped[1:]] == ["c1", "c2", "c3"]
 
 
-def test_replaced_copy_is_stopped_after_the_new_one_is_written(bench: Bench) -> None:
+def test_replaced_copy_is_stopped_after_the_new_one_is_written(
+    bench: Bench, runtime: FakeRuntime
+) -> None:
     """A fall-back ends the sandbox of the copy that it replaces."""
-    runtime = FakeRuntime()
-    bench.applier.runtime = runtime  # type: ignore[assignment]
     assert bench.apply(activate(A, stop=("s1",)))
     assert runtime.stopped == [("sandbox", "s1")]
     assert bench.active == [(A, 1, 1)]
