@@ -56,17 +56,20 @@ def sharing_node(maker: Maker) -> Iterator[Node]:
 
 
 def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> None:
-    """From its first answer on the API serves without a gap: the parent is Ready first.
+    """From its first answer on every read is answered: the parent is Ready first.
 
-    While the parent starts it gets its share of the connections: it answers them, and says of
-    itself on /readyz that it is not ready yet. That is not held against the hand-over.
+    While the parent starts the kernel gives it its share of the connections, from its bind on.
+    kube-apiserver serves them a second or two later, and says of itself on /readyz that it is
+    not ready yet. One that ends tells the last to come again. That is not the hand-over's fault.
     """
-    node, runs, gaps = sharing_node, [], []
+    node, runs, slowest = sharing_node, [], 0.0
+    asides: Counter[str] = Counter()
     failures: Counter[str] = Counter()
+    asked = 0
     for _ in range(CYCLES):
         with (
             node.watch_service() as service,
-            node.watch_service(READ) as reads,
+            node.watch_answers(READ) as reads,
             node.watch_manifests() as folder,
         ):
             node.power_cut()
@@ -76,15 +79,22 @@ def test_power_cycles_with_a_shared_port(sharing_node: Node, record: Record) -> 
             hold(5, node.check_processes)
         runs.append(PowerCycle(start, service, folder))
         runs[-1].tell(record)
-        gaps.append(reads.seconds_not_serving(start))
-        failures += Counter({f"/readyz said {k}": n for k, n in service.failures(start).items()})
-        failures += Counter({f"a read said {k}": n for k, n in reads.failures(start).items()})
+        asides += Counter({f"/readyz said {k}": n for k, n in service.failures(start).items()})
+        asides += Counter(
+            {f"a read first said {k}": n for k, n in reads.asked_again(start).items()}
+        )
+        failures += reads.failures(start)
+        asked += reads.answered(start)
+        slowest = max(slowest, reads.slowest_answer(start))
         assert folder.present == []
-    for what, count in sorted(failures.items()):
+    for what, count in sorted(asides.items()):
         record.count(f"after the first answer {what}", count)
+    record.count("after the first answer, reads answered", asked)
+    for said, count in sorted(failures.items()):
+        record.count(f"after the first answer, reads that failed: {said}", count)
     tell_of_many(record, runs)
-    record.seconds("reads not answered after the first, worst", max(gaps))
-    assert max(gaps) == 0.0
+    record.seconds("read after the first answer, slowest", slowest)
+    assert not failures
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.e2e.cluster.kubelet import KUBECONFIG, MANIFESTS, NODE, start_kubelet
 from tests.e2e.cluster.machine import ADDRESS, Machine
 from tests.e2e.cluster.processes import Process
 from tests.e2e.cluster.runtime import Containerd, start_etcd
-from tests.e2e.cluster.timeline import Timeline
+from tests.e2e.cluster.timeline import PatientTimeline, Timeline
 from tests.e2e.cluster.waiting import DeadlineError, wait_for
 
 READY_SECONDS = 90.0
@@ -197,6 +197,9 @@ class Node:
 
     def watch_service(self, path: str = "/readyz") -> Timeline:
         return Timeline(self.api, path)
+
+    def watch_answers(self, path: str) -> PatientTimeline:
+        return PatientTimeline(self.api, path)
 
     def pods(self, api: Api | None = None) -> list[Object]:
         return (api or self.api).items(f"/api/v1/namespaces/{NAMESPACE}/pods")

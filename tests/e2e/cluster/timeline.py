@@ -6,12 +6,19 @@ import http.client
 import math
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 from tests.e2e.cluster.background import Background
 
 INTERVAL_SECONDS = 0.1
+PATIENCE_SECONDS = 10.0
+"""How long the kubelet waits for an answer to its heartbeat: a quarter of a lease of 40 s."""
+COME_AGAIN_SECONDS = 1.0
+"""What an API server that is ending tells in Retry-After (WithWaitGroup)."""
+_TOLD_TO_COME_AGAIN = ("429", "503")
+_ENDED_UNANSWERED = ("RemoteDisconnected", "ConnectionResetError")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,8 @@ class Sample:
     ready: bool
     said: str
     """The HTTP status, or the kind of error that came instead."""
+    first: str = ""
+    """What was said before that, where it was asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +101,56 @@ class Timeline(Background):
 
     def failures(self, after: float = 0.0) -> Counter[str]:
         """Return what was said instead of 200, how often, since the first good answer."""
+        return Counter(s.said for s in self._since_first_good(after) if not s.ready)
+
+    def answered(self, after: float = 0.0) -> int:
+        """Return how many good answers there were since the first one that follows `after`."""
+        return sum(s.ready for s in self._since_first_good(after))
+
+    def slowest_answer(self, after: float = 0.0) -> float:
+        """Return the longest wait for a good answer, since the first one that follows `after`."""
+        return max(
+            (s.answered - s.asked for s in self._since_first_good(after) if s.ready), default=0.0
+        )
+
+    def _since_first_good(self, after: float) -> list[Sample]:
         first = next((s.asked for s in self.samples if s.ready and s.asked >= after), math.inf)
-        return Counter(s.said for s in self.samples if s.asked > first and not s.ready)
+        return [s for s in self.samples if s.asked > first]
 
     def _work(self) -> None:
         while not self._over.is_set():
             asked = time.monotonic()
-            said = self._ask()
+            said = self._ask(seconds=1.0)
             self._samples.append(Sample(asked, time.monotonic(), said == "200", said))
             self._over.wait(max(0.0, asked + INTERVAL_SECONDS - time.monotonic()))
 
-    def _ask(self) -> str:
+    def _ask(self, seconds: float) -> str:
         try:
-            return str(self._api.request("GET", self._path, seconds=1.0)[0])
+            return str(self._api.request("GET", self._path, seconds=seconds)[0])
         except (OSError, http.client.HTTPException) as error:
             return type(error).__name__
+
+
+class PatientTimeline(Timeline):
+    """What a client sees that waits for each answer and asks again where it should, once.
+
+    As client-go does with a read: when it is told to come again, and when a connection ended
+    without an answer. It asks every tenth of a second, whatever the questions before wait for; the
+    samples lie in the order of their answers.
+    """
+
+    def asked_again(self, after: float = 0.0) -> Counter[str]:
+        """Return what was said first where a second question followed, since the first answer."""
+        return Counter(s.first for s in self._since_first_good(after) if s.first)
+
+    def _work(self) -> None:
+        with ThreadPoolExecutor(round(PATIENCE_SECONDS / INTERVAL_SECONDS)) as askers:
+            while not self._over.wait(INTERVAL_SECONDS):
+                askers.submit(self._ask_patiently, time.monotonic())
+
+    def _ask_patiently(self, asked: float) -> None:
+        said, first = self._ask(PATIENCE_SECONDS), ""
+        if said in _TOLD_TO_COME_AGAIN or said in _ENDED_UNANSWERED:
+            self._over.wait(COME_AGAIN_SECONDS if said in _TOLD_TO_COME_AGAIN else 0.0)
+            said, first = self._ask(PATIENCE_SECONDS), said
+        self._samples.append(Sample(asked, time.monotonic(), said == "200", said, first))
