@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 TEMPLATE_LABELS = ("pod-template-hash", "controller-revision-hash", "pod-template-generation")
 """Labels that controllers add and that differ between two pods of one workload."""
@@ -24,29 +24,15 @@ _LONGEST_STEM = 58
 """Of a generated name, before its five characters: longer ones are cut."""
 
 
-class _WorkedOut:
-    """Room for what follows from the fields and is none: it is neither stored nor compared."""
+class Workload(NamedTuple):
+    """Namespace, controller kind and controller name; kind `Pod` for a pod without a controller.
 
-    __slots__ = ("_digest", "_hash")
-    _digest: str
-    _hash: int
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class Workload(_WorkedOut):
-    """Namespace, controller kind and controller name; kind `Pod` for a pod without a controller."""
+    A tuple, since a cycle looks each one up a dozen times: it is compared and hashed as such.
+    """
 
     namespace: str
     kind: str
     name: str
-
-    def __hash__(self) -> int:
-        """Return what was worked out once: a cycle looks each workload up a dozen times."""
-        try:
-            return self._hash
-        except AttributeError:
-            object.__setattr__(self, "_hash", hash((self.namespace, self.kind, self.name)))
-            return self._hash
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.kind.lower()}/{self.name}"
@@ -59,14 +45,7 @@ class Workload(_WorkedOut):
     @property
     def digest(self) -> str:
         """Return 16 hex characters that name this workload in labels and file names."""
-        try:
-            return self._digest
-        except AttributeError:
-            import hashlib  # not for `status`, which with an agent there asks for no digest
-
-            text = "\0".join((self.namespace, self.kind, self.name))
-            object.__setattr__(self, "_digest", hashlib.sha256(text.encode()).hexdigest()[:16])
-            return self._digest
+        return _digest(self)
 
     @property
     def has_controller(self) -> bool:
@@ -96,6 +75,13 @@ class Workload(_WorkedOut):
         if self.kind == "Deployment":
             middle = r"[a-z0-9]{0,10}-?" if is_cut else r"[a-z0-9]{1,10}-"
         return re.fullmatch(re.escape(f"{self.name}-") + middle, stem) is not None
+
+
+@lru_cache(maxsize=4096)
+def _digest(workload: Workload) -> str:
+    import hashlib  # not for `status`, which with an agent there asks for no digest
+
+    return hashlib.sha256("\0".join(workload).encode()).hexdigest()[:16]
 
 
 def workload_of(pod: Mapping[str, Any]) -> Workload:

@@ -19,7 +19,8 @@ OWN_STATE = "itself"
 
 def own_state(record: OwnRecord) -> dict[str, Any]:
     """Return the record as a state of the node."""
-    return asdict(record)
+    workload = record.workload
+    return asdict(record) | {"workload": workload._asdict() if workload is not None else None}
 
 
 def parse_own(state: Mapping[str, Any]) -> OwnRecord:

@@ -47,7 +47,7 @@ def revision_json(workload: Workload, revision: Revision, warnings: tuple[str, .
     return canonical(
         {
             "format": FORMAT,
-            "workload": asdict(workload),
+            "workload": workload._asdict(),
             "revision": asdict(revision),
             "warnings": list(warnings),
         }
@@ -63,7 +63,7 @@ def parse_revision(content: bytes, shown: str) -> tuple[Workload, Revision]:
 
 def record_json(workload: Workload, record: Record) -> bytes:
     """Return record.json."""
-    return canonical({"format": FORMAT, "workload": asdict(workload), "record": asdict(record)})
+    return canonical({"format": FORMAT, "workload": workload._asdict(), "record": asdict(record)})
 
 
 def parse_record(content: bytes, shown: str) -> tuple[Workload, Record]:
@@ -75,7 +75,7 @@ def parse_record(content: bytes, shown: str) -> tuple[Workload, Record]:
 
 def hold_json(workload: Workload, hold: Hold) -> bytes:
     """Return hold.json."""
-    return canonical({"format": FORMAT, "workload": asdict(workload), "hold": asdict(hold)})
+    return canonical({"format": FORMAT, "workload": workload._asdict(), "hold": asdict(hold)})
 
 
 def parse_hold(content: bytes, shown: str) -> tuple[Workload, Hold]:
@@ -122,7 +122,8 @@ def _refuse_constant(_: str) -> None:
 _FIELDS: dict[type, tuple[tuple[str, str, bool], ...]] = {
     cls: tuple((f.name, str(f.type), f.default is MISSING) for f in fields(cls))
     for cls in V.__constraints__
-}
+    if cls is not Workload
+} | {Workload: tuple((name, "str", True) for name in Workload._fields)}
 """Each field's name, its annotation, and whether it has no default."""
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -54,7 +54,7 @@ def test_shells_get_names(capsys: pytest.CaptureFixture[str]) -> None:
     """Of the checks that want a look; of the workloads that a reboot would bring back."""
     print_results((*RESULTS, RESULTS[1]), LOST, "name")
     assert capsys.readouterr().out == "images\n"
-    well = Readiness((*LOST.outlooks, Outlook(replace(WEB, name="dns"), 1)))
+    well = Readiness((*LOST.outlooks, Outlook(WEB._replace(name="dns"), 1)))
     print_preparation(Preparation(None, RESULTS, well, ()), "name")
     assert capsys.readouterr().out == "kube-system/daemonset/dns\n"
     print_preparation(Preparation(None, RESULTS, replace(well, blocker="no store"), ()), "name")

@@ -50,7 +50,8 @@ def sanitized(name: str) -> Verdict:
 
 def described(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as the JSON of an output file."""
-    described: dict[str, Any] = json.loads(json.dumps(asdict(verdict), default=lambda o: o.value))
+    found = asdict(verdict) | {"workload": verdict.workload._asdict()}
+    described: dict[str, Any] = json.loads(json.dumps(found, default=lambda o: o.value))
     return described
 
 

@@ -280,7 +280,7 @@ def test_telling_never_waits(start: Any) -> None:
     api.may_answer.clear()
     events = start(api)
     for number in range(100):
-        workload = replace(WEB, name=f"web-{number}")
+        workload = WEB._replace(name=f"web-{number}")
         events.tell(POD, replace(GOOD, workload=workload))
     events.close(0.05)
     api.may_answer.set()
@@ -312,7 +312,7 @@ def test_rights_that_came_later_are_used_from_the_next_start_on(start: Any) -> N
     events = start(api)
     events.tell(POD, REFUSED)
     wait_until(lambda: not api.failures, 5, "the thread to do so")
-    events.tell(POD, replace(GOOD, workload=replace(WEB, name="other")))
+    events.tell(POD, replace(GOOD, workload=WEB._replace(name="other")))
     settle(events, api, 1)
     events = start(api)
     events.tell(POD, REFUSED)
