@@ -16,7 +16,7 @@ class ContactRules:
     recovery_seconds: float = 5.0
     jitter_seconds: float = 0.0
     """This node's own share of the recovery jitter, drawn once by the caller."""
-    healthy_interval_seconds: float = 12.0
+    healthy_interval_seconds: float = 13.0
     suspect_interval_seconds: float = 0.1
     lost_interval_seconds: float = 1.0
 

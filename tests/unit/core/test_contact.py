@@ -245,7 +245,7 @@ def test_denied_answers_before_it_is_trusted() -> None:
     ("contact", "seconds"),
     [
         (initial_contact(0.0), 0.1),
-        (Contact(REACHABLE, 0.0, ""), 12.0),
+        (Contact(REACHABLE, 0.0, ""), 13.0),
         (Contact(SUSPECT, 0.0, "", failures=1), 0.1),
         (Contact(SUSPECT, 0.0, "", server_error_since=0.0), 1.0),
         (Contact(LOST, 0.0, "", failures=3), 1.0),
