@@ -33,11 +33,11 @@ agent is asked; when none answers at once, disk and runtime are."""
 AGENT_SECONDS = 0.15
 PATIENCE_SECONDS = 0.08
 """After which an agent that has not answered is not counted on alone."""
-ANSWER_SECONDS = 0.26
+ANSWER_SECONDS = 0.24
 """From the start of this process until the runtime has had its time."""
 LONGEST_SECONDS = 20.0
 """After which a folder hangs, and it is not the node that is busy."""
-LEAST_RUNTIME_SECONDS = 0.1
+LEAST_RUNTIME_SECONDS = 0.06
 LONGEST_RUNTIME_SECONDS = 0.2
 DENIED_CURE = "mend the agent's kubeconfig and what it names; `checkpointer doctor` says what"
 CLEAR = "\x1b[H\x1b[2J"
