@@ -17,7 +17,7 @@ a failure: a captive portal is not the API.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from checkpointer.core.rules import ContactRules
@@ -113,73 +113,84 @@ def next_probe_in(contact: Contact, rules: ContactRules) -> float:
     return rules.lost_interval_seconds
 
 
+# Below each round makes the next state as a whole: a count that is not named begins anew.
+
+
 def _after_answer(contact: Contact, reason: str, rules: ContactRules, now: float) -> Contact:
     since = now if contact.success_since is None else contact.success_since
-    seen = replace(
-        contact,
-        failures=0,
-        server_error_since=None,
-        denied_since=None,
-        successes=contact.successes + 1,
+    successes = contact.successes + 1
+    is_steady = (
+        successes >= rules.successes
+        and now - since >= rules.recovery_seconds + rules.jitter_seconds
+    )
+    state = ContactState.REACHABLE
+    if contact.state in (ContactState.LOST, ContactState.DENIED) and not is_steady:
+        state, reason = contact.state, f"answers again, {reason}"
+    return Contact(
+        state,
+        _since(contact, state, now),
+        reason,
+        successes=successes,
         success_since=since,
         last_answer=now,
         is_answering=True,
-        reason=f"answers again, {reason}",
     )
-    steady = (
-        seen.successes >= rules.successes
-        and now - since >= rules.recovery_seconds + rules.jitter_seconds
-    )
-    if contact.state in (ContactState.LOST, ContactState.DENIED) and not steady:
-        return seen
-    return _enter(seen, ContactState.REACHABLE, reason, now)
 
 
 def _after_denial(contact: Contact, reason: str, rules: ContactRules, now: float) -> Contact:
     since = now if contact.denied_since is None else contact.denied_since
-    seen = replace(_without_counts(contact), denied_since=since, is_answering=True)
-    if seen.state is ContactState.DENIED or now - since >= rules.denied_seconds:
-        return _enter(replace(seen, is_answering=False), ContactState.DENIED, reason, now)
-    if seen.state is ContactState.REACHABLE:
-        return _enter(seen, ContactState.SUSPECT, reason, now)
-    return replace(seen, reason=reason)
+    state = contact.state
+    if now - since >= rules.denied_seconds:
+        state = ContactState.DENIED
+    elif state is ContactState.REACHABLE:
+        state = ContactState.SUSPECT
+    return Contact(
+        state,
+        _since(contact, state, now),
+        reason,
+        denied_since=since,
+        last_answer=contact.last_answer,
+        is_answering=state is not ContactState.DENIED,
+    )
 
 
 def _after_server_error(contact: Contact, reason: str, rules: ContactRules, now: float) -> Contact:
     since = now if contact.server_error_since is None else contact.server_error_since
-    seen = replace(_without_counts(contact), server_error_since=since, failures=contact.failures)
-    return _after_bad_round(seen, now - since >= rules.server_error_seconds, reason, now)
+    state, is_answering = _after_bad_round(contact, now - since >= rules.server_error_seconds)
+    return Contact(
+        state,
+        _since(contact, state, now),
+        reason,
+        failures=contact.failures,
+        server_error_since=since,
+        last_answer=contact.last_answer,
+        is_answering=is_answering,
+    )
 
 
 def _after_failure(contact: Contact, reason: str, rules: ContactRules, now: float) -> Contact:
-    seen = replace(
-        _without_counts(contact),
-        failures=contact.failures + 1,
+    failures = contact.failures + 1
+    state, is_answering = _after_bad_round(contact, failures >= rules.failures)
+    return Contact(
+        state,
+        _since(contact, state, now),
+        reason,
+        failures=failures,
         server_error_since=contact.server_error_since,
+        last_answer=contact.last_answer,
+        is_answering=is_answering,
     )
-    return _after_bad_round(seen, seen.failures >= rules.failures, reason, now)
 
 
-def _after_bad_round(seen: Contact, is_enough: bool, reason: str, now: float) -> Contact:
+def _after_bad_round(contact: Contact, is_enough: bool) -> tuple[ContactState, bool]:
+    """Return the state after a round without an answer, and whether the API still counts as
+    answering."""
     if is_enough:
-        return _enter(replace(seen, is_answering=False), ContactState.LOST, reason, now)
-    if seen.state is ContactState.REACHABLE:
-        return _enter(replace(seen, is_answering=False), ContactState.SUSPECT, reason, now)
-    return replace(seen, reason=reason)
+        return ContactState.LOST, False
+    if contact.state is ContactState.REACHABLE:
+        return ContactState.SUSPECT, False
+    return contact.state, contact.is_answering
 
 
-def _without_counts(contact: Contact) -> Contact:
-    return replace(
-        contact,
-        failures=0,
-        server_error_since=None,
-        denied_since=None,
-        successes=0,
-        success_since=None,
-    )
-
-
-def _enter(contact: Contact, state: ContactState, reason: str, now: float) -> Contact:
-    if state is contact.state:
-        return replace(contact, reason=reason)
-    return replace(contact, state=state, since=now, reason=reason)
+def _since(contact: Contact, state: ContactState, now: float) -> float:
+    return contact.since if state is contact.state else now
