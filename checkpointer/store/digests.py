@@ -146,7 +146,8 @@ class StoredRevision:
         ]
         for name in (MANIFEST, PROVENANCE, DIGESTS):
             mode = stat.S_IMODE(self._file(name).status.st_mode)
-            found += [f"{self.folder / name} has mode {mode:04o}, expected 0600"] * (mode != 0o600)
+            if mode != 0o600:
+                found.append(f"{self.folder / name} has mode {mode:04o}, expected 0600")
         return found
 
     def _name_problems(self) -> list[str]:
