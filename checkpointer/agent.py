@@ -264,11 +264,12 @@ class Agent:
         )
         if not asks_runtime:  # amid an outage the API servers that are away would be missing
             self._read_masters(contact.state, now)
-        seen = replace(seen, masters=self._masters, claim=self._lease.claim(now.monotonic))
+        is_own = seen.is_own_cluster
         if contact.state is ContactState.REACHABLE and isinstance(pods, Known):
             is_missing = any(track.absent_seconds for track in self._memory.tracks.values())
             is_own = self._cluster.look(contact.since, now.monotonic, is_missing)
-            seen = replace(seen, is_own_cluster=is_own)
+        claim = self._lease.claim(now.monotonic)
+        seen = replace(seen, masters=self._masters, claim=claim, is_own_cluster=is_own)
         self._follow_events(asks_runtime)
         failed = frozenset(self._applier.failed_snapshots)
         before = self._memory.kubelet_seen
