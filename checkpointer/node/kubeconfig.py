@@ -109,13 +109,20 @@ def _document(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise KubeconfigError(f"{path}: not a text file") from error
     try:
-        document = yaml.load(text, loader())  # noqa: S506 - a safe one
+        document = _loaded(text)
     except (yaml.YAMLError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         # Not only its own errors: what looks like a date and is none comes as a ValueError.
         raise KubeconfigError(f"{path}: not valid YAML") from error
     if not isinstance(document, dict):
         raise KubeconfigError(f"{path}: expected a kubeconfig")
     return document
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(text: str) -> Any:
+    """Return what a YAML text says, for reading only. It is read often, and changes with the
+    credentials in it."""
+    return yaml.load(text, loader())  # noqa: S506 - a safe one
 
 
 def _current_context(document: dict[str, Any], path: Path) -> dict[str, Any]:
