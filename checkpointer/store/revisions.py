@@ -253,13 +253,13 @@ class Store:
         """
         folder = layout.workload_folder(self.root, workload)
         with store_errors(f"cannot prune {folder}"):
-            current = read_pointer(folder, self._calls)
-            checkpoint = read_checkpoint(self.root, folder, self._calls).checkpoint
-            if checkpoint is None or not checkpoint.revisions:
-                return ()
-            kept = {*keep, current, checkpoint.revisions[0].number}
-            numbers = revision_numbers(folder, self._calls)
-            gone = tuple(number for number in numbers if number not in kept)
+            kept = {*keep, read_pointer(folder, self._calls)}
+            gone = [n for n in revision_numbers(folder, self._calls) if n not in kept]
+            if gone:  # only then is every byte read, to know the one that serves
+                checkpoint = read_checkpoint(self.root, folder, self._calls).checkpoint
+                if checkpoint is None or not checkpoint.revisions:
+                    return ()
+                gone = [number for number in gone if number != checkpoint.revisions[0].number]
             self.settle(workload)
             try:
                 remove_temporaries(self._disk, self.root, folder / layout.REVISIONS)
@@ -269,7 +269,7 @@ class Store:
             finally:
                 if gone:
                     self.invalidate(workload)
-        return gone
+        return tuple(gone)
 
     def settle(self, workload: Workload) -> None:
         """Have on disk what is seen of a workload, before anything goes that it makes unneeded.

@@ -390,6 +390,19 @@ def test_prune_keeps_what_it_is_told_and_the_one_that_serves(store, volumes, kit
     assert store.prune(OTHER, set()) == ()
 
 
+def test_prune_verifies_nothing_when_nothing_is_to_go(root, volumes, kit):
+    """After every snapshot it is asked, and seldom has anything to remove."""
+    calls = kit.FaultyCalls()
+    store = Store(root, calls)
+    for _ in range(2):
+        store.add(kit.new_revision(volumes))
+    calls.names.clear()
+    assert store.prune(kit.workload, {1, 2}) == ()
+    assert calls.names.count("read") == 2  # the pointer, to its end
+    assert store.prune(kit.workload, {2}) == (1,)
+    assert calls.names.count("read") > 20
+
+
 def test_prune_keeps_the_good_one_behind_a_damaged_current_one(store, volumes, kit):
     """Good revisions never decrease to none."""
     for _ in range(3):
