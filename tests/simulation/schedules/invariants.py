@@ -117,13 +117,14 @@ class Invariants:
                 self._check_plans(watched)
             self._check_pace(watched, now)
             is_sound = self._is_sound(node)
+            copies = node.copies() if can_use_api else ()
             for kind, seen in watched.workloads:
                 is_allowed = is_sound and self._is_allowed(node, kind, can_use_api)
                 if kind.shares_a_port and is_allowed:
                     self._check_beside(node, kind, seen, can_use_api)
                 if not is_allowed:
                     seen.allowed_since = seen.dark_at = now
-                elif not can_use_api or not node.has_copy(kind):
+                elif kind.name not in copies:
                     seen.dark_at = now
                 if (active := now - seen.dark_at) > self.longest_active or active > ACTIVE_SECONDS:
                     self._check_active(node, kind, active)

@@ -156,10 +156,13 @@ class Node:
         """Tell whether a parent or copy of it is up and ready here."""
         return kind.name in self.serving()
 
+    def copies(self) -> frozenset[str]:
+        """Return the names of the workloads of which a manifest is active here."""
+        return frozenset(found[1].name for found in self.kubelet.manifests().values())
+
     def has_copy(self, kind: Kind) -> bool:
         """Tell whether a manifest of this workload is active here."""
-        manifests = self.kubelet.manifests()
-        return bool(manifests) and any(found[1] is kind for found in manifests.values())
+        return kind.name in self.copies()
 
     def serves_api(self) -> bool:
         return not self.cluster.api_names.isdisjoint(self.serving())
