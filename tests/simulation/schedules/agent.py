@@ -291,12 +291,10 @@ class VirtualAgent(Agent):
     """One run of the agent on one node; `die` ends it as a kill does."""
 
     def __init__(self, node: Node, config: Config, disk: NodeDisk) -> None:
-        super().__init__(config)
+        super().__init__(config, prober=Prober(node, config.contact, self._contact_changed))
         self._node, self._disk = node, disk
         self.is_dead = False
-        self._prober.close()
         self._wake = Wake(self._woken)
-        self._prober = Prober(node, config.contact, self._contact_changed)
         self._pods = Pods(node, self._wake.set, self._prober.kick)
         self._store = Store(config.store_directory, disk)
         self._folder = ManifestFolder(config.manifest_directory, mark_of, disk)
@@ -313,6 +311,7 @@ class VirtualAgent(Agent):
         self._due = float("inf")
         self._earliest = 0.0
         self._planned = 0
+        self._true_masters = Known(_masters_seen_from(node))
 
     def begin(self) -> None:
         """Start it, as `run` does."""
@@ -355,15 +354,10 @@ class VirtualAgent(Agent):
 
     def _read_masters(self, contact: ContactState, now: Moment) -> None:
         """Know them from the first contact on, as if the API had told."""
-        if contact is ContactState.REACHABLE:
-            cluster = self._node.cluster
-            names = tuple(node.name for node in cluster.nodes) if cluster.is_self_hosted else ()
-            others = tuple(name for name in names if name != self._node.name)
-            masters = Known(Masters(names, self._node.name, others))
-            if masters != self._masters:
-                with suppress(CheckpointerError):
-                    self._store.write_state(MASTERS_STATE, as_state(masters.value))
-                    self._masters = masters
+        if contact is ContactState.REACHABLE and self._masters != self._true_masters:
+            with suppress(CheckpointerError):
+                self._store.write_state(MASTERS_STATE, as_state(self._true_masters.value))
+                self._masters = self._true_masters
 
     def _equip_snapshots(self) -> None:
         if self._applier.snapshooter is None and isinstance(self._pods.pods, Known):
@@ -408,3 +402,8 @@ class VirtualAgent(Agent):
             self._node.agent_died()
             return False
         return True
+
+
+def _masters_seen_from(node: Node) -> Masters:
+    names = tuple(n.name for n in node.cluster.nodes) if node.cluster.is_self_hosted else ()
+    return Masters(names, node.name, tuple(name for name in names if name != node.name))

@@ -310,6 +310,7 @@ def _config(folder: Path, name: str, tells_events: bool) -> Config:
         store_directory=folder / "store",
         kubelet_directory=folder / "kubelet",
         boot_id_file=folder / "boot_id",
+        pod_uid="0",  # or else the machine's own mounts are searched for one
         contact=ContactRules(),
         probe=ProbeConfig(jitter_seconds=0.0),
         timing=replace(
