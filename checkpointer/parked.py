@@ -13,19 +13,24 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 HELD = "POD_CHECKPOINTER_LOCK"
 """Environment variable by which the agent is told the handle of the lock that it has already."""
 
 
-def park(lock_file: str | os.PathLike[str]) -> None:
+def park(lock_file: str | os.PathLike[str], tell: Callable[[], None]) -> None:
     """Become a process that waits for the lock and then is this command again.
 
-    Returns only when that cannot be done.
+    `tell` says so, once a signal finds it ready to end. Returns only when it cannot be done.
     """
     wait = [sys.executable, "-I", "-S", __file__, os.fspath(lock_file)]
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    tell()
     try:
         os.execv(sys.executable, [*wait, sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - it is us
     except (OSError, ValueError):

@@ -113,8 +113,7 @@ def _run_alone(config: Config, arguments: argparse.Namespace) -> int:
     lock = InstanceLock(config.lock_file)
     held = os.environ.pop(HELD, "")
     if not (held.isdecimal() and lock.adopt(int(held))) and not lock.try_acquire():
-        _say_parked(config.log.format)
-        park(lock.path)
+        park(lock.path, lambda: _say_parked(config.log.format))
         try:
             lock.acquire()  # in here, at the price of more memory
         except LockWaitEndedError:
