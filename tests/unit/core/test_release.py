@@ -594,10 +594,15 @@ def test_a_finished_pod_beside_a_live_one_is_no_sign() -> None:
 UNSELECTED = Known((pod(ready=False, is_parent=False), OTHER_POD))
 
 
-def test_a_parent_that_is_not_selected_any_more_releases_a_copy_that_shares_its_ports() -> None:
-    """Nothing can be lost by it."""
-    plan = BACK.but(pods=UNSELECTED, checkpoints=SHARING).decide()
-    assert plan.actions == (Release(API, FILE, "its parent is not selected any more"),)
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_parent_that_is_not_selected_any_more_releases_a_copy_that_shares_its_ports(
+    stage: int,
+) -> None:
+    """Nothing can be lost by it, but of stage 0: the copy may be what serves the API."""
+    stored = checkpoint(API, revision(shares_ports=True, host_network=False, stage=stage))
+    plan = BACK.but(pods=UNSELECTED, checkpoints=Known((stored,))).decide()
+    released = (Release(API, FILE, "its parent is not selected any more"),)
+    assert plan.actions == (released if stage else ())
 
 
 def test_a_parent_that_is_not_selected_any_more_must_still_come_up() -> None:
