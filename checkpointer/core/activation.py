@@ -16,14 +16,19 @@ from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
-from checkpointer.core.parent import UP_SECONDS, has_run_for, is_in_place, with_parent
+from checkpointer.core.parent import (
+    UP_SECONDS,
+    has_run_for,
+    is_in_place,
+    is_partly_dead,
+    with_parent,
+)
 from checkpointer.core.plan import Activate, Kill, StartAnew, Track
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
-from checkpointer.core.workload import template_of
 
 LAST_ANSWER_SECONDS = 5.0
-"""How long after the beginning of a hand-over an answer may still be the released copy's."""
+"""How long after the end of the released copy an answer may still be its own."""
 
 WORTH_SECONDS = 15.0
 """How near a parent's next start must be for the copy not to come back before it, where it is not
@@ -66,7 +71,9 @@ def activation(
     if isinstance(occupancy, Unknown):
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
     found = occupancy.value
-    if found.copy_running or is_in_place(revision.stage, track, found):
+    is_crashing = _is_crashing(revision.stage, track, situation) and is_partly_dead(found)
+    is_up = is_in_place(revision.stage, track, found) and not is_crashing
+    if found.copy_running or is_up:
         standing = Standing("standby", "nothing: its containers run")
         return Step(standing, _up(revision.stage, track, found, situation))
     track = replace(
@@ -106,9 +113,7 @@ def _activate(
     record, reason = checkpoint.record, f"contact lost ({situation.contact.reason})"
     is_crashing = _is_crashing(stage, track, situation)
     if is_crashing:
-        way = hand_over.failed(record.hand_over, track, situation)
-        for sandbox in occupancy.parent_sandboxes:
-            way = hand_over.refusing(way, sandbox.uid, template_of(sandbox.labels))
+        way = hand_over.failed(record.hand_over, occupancy, track, situation)
         record = replace(record, hand_over=way)
         reason += " and its parent keeps crashing"
     else:
@@ -159,14 +164,16 @@ def _under_way(
         stays = [p for p in pods.value if p.stays]
         is_over = hand_over.time_left(record.hand_over, situation) <= 0
         if not stays and (is_over or not pods.value):
-            gone = replace(record, hand_over=replace(record.hand_over, to=""))
+            gone = replace(record, hand_over=hand_over.ended(record.hand_over))
             return Step(Standing("standby", "a parent"), track, record=gone)
         if any(p.ready and is_current(p, found.parent_up) for p in stays):
             done = replace(record, hand_over=HandOver())
             return Step(Standing("standby"), replace(track, parent_crashes=0), record=done)
+    if found.copy_running:
+        track = replace(track, copy_ran_at=situation.now)
     if _dies_for_the_api(revision, situation):
         track = replace(track, parent_crashes=0)
-    else:
+    elif not record.hand_over.is_owed:
         track, action = _start_anew(checkpoint, revision, found, track, situation)
         if action is not None:
             standing = Standing("handing over", "the kubelet to start its parent")
@@ -175,14 +182,24 @@ def _under_way(
     if waits_for is not None:
         left = hand_over.time_left(record.hand_over, situation)
         return Step(Standing("handing over", waits_for), track, wake_in=left if left > 0 else None)
-    way = hand_over.failed(record.hand_over, track, situation)
+    return _bring_back(checkpoint, found, track, situation)
+
+
+def _bring_back(
+    checkpoint: Checkpoint, occupancy: Occupancy, track: Track, situation: Situation
+) -> Step:
+    """Activate the copy of a parent that failed; where that is on disk it is not counted again."""
+    way = checkpoint.record.hand_over
     reason = "its parent was not back in time when it was given way"
-    if hand_over.time_left(record.hand_over, situation) > 0:
-        reason = "its parent died when it was given way, and is not started again soon"
-    if way.refused:
+    if not way.is_owed:
+        if hand_over.time_left(way, situation) > 0:
+            reason = "its parent died when it was given way, and is not started again soon"
+        way = hand_over.failed(way, occupancy, track, situation)
+    proven = hand_over.has_refused(way)
+    if proven:
         reason = "its parent failed when it was given way"
-    again = replace(record, hand_over=way)
-    return _start(checkpoint, again, reason, bool(way.refused), track, situation)
+    record = replace(checkpoint.record, hand_over=way)
+    return _start(checkpoint, record, reason, proven, track, situation)
 
 
 def _dies_for_the_api(revision: Revision, situation: Situation) -> bool:
@@ -235,9 +252,11 @@ def _parent_needs(
     depends on it, and is gone: whichever gets the port then, one of the two serves.
     """
     contact = situation.contact
-    left = hand_over.time_left(way, situation)
+    left = 0.0 if way.is_owed else hand_over.time_left(way, situation)
     is_down = not occupancy.parent_running
-    is_dead = is_down and track.parent_crashes >= hand_over.CRASHES
+    is_missed = revision.stage == 0 and contact.is_gone
+    is_failing = track.parent_crashes >= hand_over.CRASHES
+    is_dead = is_failing and (is_down or (is_missed and is_partly_dead(occupancy)))
     is_given_up = (
         situation.now - way.since >= LATE_SECONDS
         and not _dies_for_the_api(revision, situation)
@@ -247,7 +266,8 @@ def _parent_needs(
         return f"its parent to serve, {left:.0f} s more"
     tries, last = track.started_anew
     is_anew = bool(tries) and situation.now - last < ANEW_SECONDS
-    if left <= 0 and is_anew and is_down and not is_dead:  # its copy took its time to end
+    is_late = left <= 0 and is_down and not is_dead and not way.is_owed
+    if is_late and is_anew:  # its copy took its time to end
         return "its parent, which was started anew"
     if occupancy.copy_running:
         return "the released copy to end"
@@ -256,8 +276,9 @@ def _parent_needs(
     if contact.state is ContactState.LOST and not contact.is_gone:
         return "the API, which answers again"
     served_at = contact.last_answer
-    has_served = served_at is not None and served_at > way.since + LAST_ANSWER_SECONDS
-    if is_down or (revision.stage == 0 and contact.is_gone and not has_served):
+    ended_at = max(way.since, track.copy_ran_at or way.since)
+    has_served = served_at is not None and served_at > ended_at + LAST_ANSWER_SECONDS
+    if is_down or is_dead or (is_missed and not has_served):
         return None
     return "its parent to be Ready"
 

@@ -52,9 +52,13 @@ class HandOver:
     """Seconds since that boot: when it began; or, with none under way, when the last one failed."""
     failures: int = 0
     """How many failed in a row."""
+    is_owed: bool = False
+    """Whether the one under way has failed, and the copy's manifest is still to be written: until
+    it is seen, whoever dies and whatever write fails in between, the copy is to come back."""
     refused: str = ""
     """UID of a parent that had all it needed and failed: none like it is given way to again."""
     refused_template: str = ""
+    """Its template. Without `refused` that pod is gone: one like it is tried after the wait."""
     refused_signature: str = ""
     """Its signature, as soon as the API has told it: a change of it is a reason to try again."""
 

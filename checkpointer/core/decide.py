@@ -14,7 +14,13 @@ from checkpointer.core.activation import activation
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Record
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.hand_over import informed, is_under_way, with_hand_over, with_hand_overs
+from checkpointer.core.hand_over import (
+    ended,
+    informed,
+    is_under_way,
+    with_hand_over,
+    with_hand_overs,
+)
 from checkpointer.core.held import held
 from checkpointer.core.hold import has_hold, hold_of
 from checkpointer.core.itself import (
@@ -410,8 +416,8 @@ def _informed(
     """
     record = _with_parents(with_absence_recorded(checkpoint.record, track), pods)
     way = informed(record.hand_over, pods)
-    if way.to and (is_active or not is_under_way(way, boot_id)):
-        way = replace(way, to="")
+    if is_active or not is_under_way(way, boot_id):
+        way = ended(way)
     if way is not record.hand_over:
         record = replace(record, hand_over=way)
     return _with_record(checkpoint, record)

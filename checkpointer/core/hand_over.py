@@ -16,8 +16,10 @@ from dataclasses import replace
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.observation import Pod
+from checkpointer.core.occupancy import Occupancy
 from checkpointer.core.plan import Track
 from checkpointer.core.situation import Situation
+from checkpointer.core.workload import template_of
 
 CRASHES = 2
 """Deaths of the parent that end a hand-over before its deadline. One may be a lost race for the
@@ -29,7 +31,19 @@ LONGEST_WAIT = 6
 
 def begun(last: HandOver, uid: str, template: str, situation: Situation) -> HandOver:
     """Return the hand-over to this parent; `last` tells what failed before."""
-    return replace(last, to=uid, template=template, boot_id=situation.boot_id, since=situation.now)
+    return replace(
+        last,
+        to=uid,
+        template=template,
+        boot_id=situation.boot_id,
+        since=situation.now,
+        is_owed=False,
+    )
+
+
+def ended(way: HandOver) -> HandOver:
+    """Return what stays of one that is not under way any more."""
+    return replace(way, to="", is_owed=False) if way.to else way
 
 
 def is_under_way(hand_over: HandOver, boot_id: str) -> bool:
@@ -38,7 +52,12 @@ def is_under_way(hand_over: HandOver, boot_id: str) -> bool:
 
 
 def time_left(hand_over: HandOver, situation: Situation) -> float:
-    """Return the seconds until the deadline of one that is under way."""
+    """Return the seconds until the deadline of one that is under way.
+
+    One that began later than now is of another boot, though the boots could not be told apart.
+    """
+    if hand_over.since > situation.now:
+        return 0.0
     return hand_over.since + situation.rules.hand_over_seconds - situation.now
 
 
@@ -58,32 +77,44 @@ def with_hand_over(situation: Situation, checkpoint: Checkpoint, record: Record)
     return replace(situation, hand_over_left=left)
 
 
-def failed(hand_over: HandOver, track: Track, situation: Situation) -> HandOver:
-    """Return what to remember of a parent that was not back in time.
+def failed(
+    hand_over: HandOver, occupancy: Occupancy, track: Track, situation: Situation
+) -> HandOver:
+    """Return what to remember of a parent that was not back in time; its copy is owed from now on.
 
-    A parent that never got to start, or lost one race for the port, may be fine.
+    What failed is the parent that is there: a rollout may have put it in the place of the one that
+    was given way to. One that never got to start, or lost one race for the port, may be fine.
     """
-    had_its_chance = track.parent_crashes >= CRASHES or bool(track.parent_running)
-    ended = replace(
+    uid, template = hand_over.to, hand_over.template
+    if occupancy.parent_sandboxes:
+        newest = max(occupancy.parent_sandboxes, key=lambda sandbox: sandbox.created_at)
+        uid, template = newest.uid, template_of(newest.labels)
+    way = replace(
         hand_over,
-        to="",
+        to=uid,
+        template=template,
         boot_id=situation.boot_id,
         since=situation.now,
         failures=hand_over.failures + 1,
+        is_owed=True,
     )
-    return refusing(ended, hand_over.to, hand_over.template) if had_its_chance else ended
-
-
-def refusing(hand_over: HandOver, uid: str, template: str) -> HandOver:
-    """Return it with this parent as the one that is not given way to again."""
-    return replace(hand_over, refused=uid, refused_template=template, refused_signature="")
+    had_its_chance = track.parent_crashes >= CRASHES or bool(track.parent_running)
+    if not had_its_chance:
+        return way
+    return replace(way, refused=uid, refused_template=template, refused_signature="")
 
 
 def informed(hand_over: HandOver, pods: Fact[tuple[Pod, ...]]) -> HandOver:
-    """Return it with what the API tells of the refused parent; forget it once it has changed."""
+    """Return it with what the API tells of the refused parent; forget it once it has changed.
+
+    Once it is gone, with another in its place, one of its template may be tried after the wait:
+    whoever has mended what it mounts has deleted it.
+    """
     if not hand_over.refused or not isinstance(pods, Known):
         return hand_over
     pod = _find(pods.value, hand_over.refused)
+    if pod is None and hand_over.refused_template and any(p.stays for p in pods.value):
+        return replace(hand_over, refused="", refused_signature="")
     if pod is None or not pod.signature:
         return hand_over
     if not hand_over.refused_signature:
@@ -101,14 +132,19 @@ def objection(
     `active` is the copy's revision. The time is 0 where only a change of the parent can end it.
     None when nothing stands against it.
     """
-    if hand_over.refused:
+    if has_refused(hand_over):
         is_like = bool(template) and template == hand_over.refused_template
         if uid != hand_over.refused and not is_like:
             return None
-        if active is None or not _is_made_of(active, uid, template):
+        if hand_over.refused and (active is None or not _is_made_of(active, uid, template)):
             return "its parent to be changed: it failed when it was given way", 0.0
     wait = _wait_left(hand_over, situation)
     return (f"the next try to hand over, {wait:.0f} s more", wait) if wait > 0 else None
+
+
+def has_refused(hand_over: HandOver) -> bool:
+    """Tell whether a parent has failed that had all it needed, be it there still or not."""
+    return bool(hand_over.refused or hand_over.refused_template)
 
 
 def _is_made_of(revision: Revision, uid: str, template: str) -> bool:
@@ -116,7 +152,8 @@ def _is_made_of(revision: Revision, uid: str, template: str) -> bool:
 
 
 def _wait_left(hand_over: HandOver, situation: Situation) -> float:
-    if not hand_over.failures or hand_over.boot_id != situation.boot_id:
+    is_of_another_boot = hand_over.boot_id != situation.boot_id or hand_over.since > situation.now
+    if not hand_over.failures or is_of_another_boot:
         return 0.0
     doubled = 2.0 ** min(hand_over.failures, LONGEST_WAIT)
     return hand_over.since + situation.rules.hand_over_seconds * doubled - situation.now

@@ -46,6 +46,13 @@ def is_in_place(stage: int, track: Track, occupancy: Occupancy) -> bool:
     return bool(occupancy.parent_running) and not (stage == 0 and track.was_leaving)
 
 
+def is_partly_dead(occupancy: Occupancy) -> bool:
+    """Tell whether an app container of the parent is dead, while others of its pod may run."""
+    running = {(c.pod_uid, c.name) for c in occupancy.parent_running}
+    dead = (c for c in occupancy.parent_others if c.state is ContainerState.EXITED)
+    return any((c.pod_uid, c.name) not in running for c in dead)
+
+
 def has_run_for(track: Track, seconds: float, now: float) -> bool:
     """Tell whether what runs of the parent has run for so long."""
     return track.parent_since is not None and now - track.parent_since >= seconds

@@ -130,6 +130,8 @@ class Track:
     """How often the parent was to be started anew in this hand-over, and when last."""
     ended_sandbox: str = ""
     """The parent's sandbox that was ended for that: what dies in it was killed with it."""
+    copy_ran_at: float | None = None
+    """When the copy that made way was last seen running: one may keep its grace."""
     was_leaving: bool = False
     """Whether the API, when it last told of this node's pods, had no parent here that stays."""
     refused: str = ""

@@ -91,7 +91,14 @@ def _release(
         moment.reason,
         _to_kill(active_revision(checkpoint, manifest), moment, occupancy),
     )
-    track = replace(track, down_since=None, parent_crashes=0, started_anew=(0, 0.0), refused="")
+    track = replace(
+        track,
+        down_since=None,
+        parent_crashes=0,
+        started_anew=(0, 0.0),
+        refused="",
+        copy_ran_at=None,
+    )
     return Step(standing, track, action, record=replace(record, failed=()))
 
 

@@ -390,9 +390,11 @@ def test_a_parent_that_dies_again_and_again_gets_its_copy_back_at_once(
     assert plan.actions == (Activate(API, 1, 5, reason),)
     assert NOW + second == pytest.approx(at, abs=1.0)
     assert plan.records[API].hand_over == HandOver(
+        to="parent-uid",
         boot_id="boot-1",
         since=NOW + second,
         failures=1,
+        is_owed=True,
         refused="parent-uid" if crashes == 2 else "",
     )
 
@@ -449,7 +451,9 @@ def test_a_parent_that_is_not_started_anew_is_not_waited_for_when_its_next_start
     reason = "its parent died when it was given way, and is not started again soon"
     assert plan.actions == ((Activate(API, 1, 5, reason),) if returns else ())
     if returns:
-        assert plan.records[API].hand_over == HandOver(boot_id="boot-1", since=NOW + 10, failures=1)
+        assert plan.records[API].hand_over == HandOver(
+            to="parent-uid", boot_id="boot-1", since=NOW + 10, failures=1, is_owed=True
+        )
 
 
 def test_a_parent_whose_sidecar_runs_is_not_waited_for_in_a_long_backoff() -> None:
