@@ -112,14 +112,14 @@ class Snapshooter:
             pinned_images=images.pinned,
         )
         needed = references(pod)
-        core = f"/api/v1/namespaces/{quote(namespace, safe='')}"
+        core = f"/api/v1/namespaces/{_path_part(namespace)}"
         sources = Sources(
             config_maps={
-                name: self._api.find(f"{core}/configmaps/{quote(name, safe='')}")
+                name: self._api.find(f"{core}/configmaps/{_path_part(name)}")
                 for name in sorted(needed.config_maps)
             },
             secrets={
-                name: self._api.find(f"{core}/secrets/{quote(name, safe='')}")
+                name: self._api.find(f"{core}/secrets/{_path_part(name)}")
                 for name in sorted(needed.secrets)
                 if inline
             },
@@ -223,14 +223,14 @@ class Snapshooter:
     def _look_at_node(self) -> _Node:
         """Return what the API has of this node; asked until the kubelet's version is known."""
         if self._node.kubelet_version is None:
-            name = quote(self._settings.options.node_name, safe="")
+            name = _path_part(self._settings.options.node_name)
             node = self._api.find(f"/api/v1/nodes/{name}")
             if isinstance(node, Known) and node.value is not None:
                 self._node = _read_node(node.value)
         return self._node
 
     def _find_claim(self, core: str, name: str) -> Fact[BoundClaim | None]:
-        claim = self._api.find(f"{core}/persistentvolumeclaims/{quote(name, safe='')}")
+        claim = self._api.find(f"{core}/persistentvolumeclaims/{_path_part(name)}")
         if isinstance(claim, Unknown):
             return claim
         if claim.value is None:
@@ -238,7 +238,7 @@ class Snapshooter:
         volume_name = (claim.value.get("spec") or {}).get("volumeName")
         if not volume_name:
             return Known(BoundClaim(claim.value, None))
-        volume = self._api.find(f"/api/v1/persistentvolumes/{quote(volume_name, safe='')}")
+        volume = self._api.find(f"/api/v1/persistentvolumes/{_path_part(volume_name)}")
         if isinstance(volume, Unknown):
             return volume
         return Known(BoundClaim(claim.value, volume.value))
@@ -328,6 +328,11 @@ def material_digest(volumes: tuple[RenderedVolume, ...]) -> str:
     for volume in sorted(volumes, key=lambda v: v.name):
         digest.update(f"{volume.name}\0{volume.digest}\n".encode())
     return digest.hexdigest()
+
+
+def _path_part(name: str) -> str:
+    """Return a name as a part of a path of the API, also one that no object can have."""
+    return quote(name.encode(errors="surrogatepass"), safe="")
 
 
 def _refused(verdict: Verdict, error: Exception) -> Verdict:

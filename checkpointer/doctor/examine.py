@@ -76,6 +76,8 @@ def _refusals(
     manifest: Mapping[str, Any], workload: Workload, revision: Revision, node_name: str
 ) -> tuple[str, ...]:
     """Return why the kubelet would refuse the file that activating it would write."""
+    if not isinstance(manifest.get("metadata"), Mapping):
+        return ("metadata: expected an object",)
     rendered = render(manifest, workload, node_name, revision.digest, revision.number, 1)
     metadata = {
         **manifest["metadata"],

@@ -169,6 +169,17 @@ def test_revision_tells_whether_its_volume_has_one_writer(
     assert stored.shares_ports is shares
 
 
+def test_a_name_that_no_object_can_have_is_asked_for_like_any_other(bench: Bench) -> None:
+    """A character that no address can hold is no fault that nobody foresaw."""
+    parent = pod()
+    parent["spec"]["containers"][0]["volumeMounts"].append({"name": "data", "mountPath": "/data"})
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "\ud800"}}
+    parent["spec"]["volumes"].append(claim)
+    with pytest.raises(NotCheckpointableError):
+        bench.take(parent)
+    assert any(path.endswith("/persistentvolumeclaims/%ED%A0%80") for path in bench.api.asked)
+
+
 def test_nothing_new_is_no_revision(bench: Bench, kit: Any) -> None:
     """Taken again with nothing changed, not a byte is written; status and names do not count."""
     bench.take(pod())
