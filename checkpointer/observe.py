@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.core.contact import Contact
 from checkpointer.core.decide import needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -22,6 +23,7 @@ from checkpointer.core.observation import NOT_ASKED, Itself, Observation, Pod
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload, template_of, workload_of
 from checkpointer.manifest.legible import fault_of, shown, uid_of, workload_anyway
+from checkpointer.manifest.mounted import mounted_volumes
 from checkpointer.manifest.select import Selection, exclusion, is_meant, is_own, is_ready
 from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
@@ -64,6 +66,9 @@ class _KnownPod:
     content: str = ""
     signature: str = ""
     signed_at: float = float("-inf")
+    content_signature: str = ""
+    content_marks: str = ""
+    """The marks of the volumes that `content_signature` was made of."""
     problem: str = ""
 
 
@@ -83,11 +88,14 @@ class PodReader:
             self._own = own
             self._told, self._known = (), {}
 
-    def read(self, pods: tuple[RawPod, ...], now: Moment) -> PodsHere:
+    def read(
+        self, pods: tuple[RawPod, ...], now: Moment, refused: Container[str] = frozenset()
+    ) -> PodsHere:
         """Return the pods that are neither static, mirror nor ours.
 
         One that cannot be read is there all the same: as a pod of its workload that is not
-        Ready, if so much can be told.
+        Ready, if so much can be told. `refused` are the UIDs of parents that have to change
+        before they are given way to again: of them alone it is read what they mount.
         """
         if pods is not self._told:
             found = {}
@@ -97,7 +105,7 @@ class PodReader:
             self._told, self._known = pods, found
         all_known = self._known.values()
         for known in all_known:
-            self._bring_up_to_date(known, now)
+            self._bring_up_to_date(known, now, refused)
         return PodsHere(
             tuple(known.pod for known in all_known if known.pod is not None),
             tuple(known.problem for known in all_known if known.problem),
@@ -110,17 +118,32 @@ class PodReader:
             known = self._convert(raw, known)
         return known
 
-    def _bring_up_to_date(self, known: _KnownPod, now: Moment) -> None:
+    def _bring_up_to_date(self, known: _KnownPod, now: Moment, refused: Container[str]) -> None:
         if known.pod is None or known.problem:
             return
         if known.pod.is_parent and now.monotonic - known.signed_at >= SIGNATURE_SECONDS:
             marks = self._kubelet.volume_marks(known.pod.uid)
             known.signature = f"{known.content} {marks}"
             known.signed_at = now.monotonic
+            if known.pod.uid not in refused:
+                known.content_signature = ""
+            elif not known.content_signature or marks != known.content_marks:
+                known.content_signature = self._content_signature(known.pod.uid, known.content)
+                known.content_marks = marks
         ready_seconds = 0.0
         if known.ready_at is not None:
             ready_seconds = max(0.0, now.wall - known.ready_at)
-        known.pod = known.pod.told_again(known.signature, ready_seconds)
+        known.pod = known.pod.told_again(known.signature, known.content_signature, ready_seconds)
+
+    def _content_signature(self, uid: str, content: str) -> str:
+        """Return it for a pod of this content; empty while what it mounts cannot be told."""
+        raw = next(raw for raw in self._told if uid_of(raw) == uid)
+        try:
+            volumes = tuple(mounted_volumes(raw["spec"]))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            return ""
+        mark = self._kubelet.content_mark(uid, volumes)
+        return f"{content} {mark.value}" if isinstance(mark, Known) else ""
 
     def _convert(self, raw: RawPod, before: _KnownPod | None) -> _KnownPod:
         if fault := fault_of(raw):
@@ -218,7 +241,9 @@ class Observer:
             runtime = self.runtime.observe()
         else:
             runtime = NOT_ASKED
-        here = self._pods.read(pods.value, now) if isinstance(pods, Known) else PodsHere(())
+        here = PodsHere(())
+        if isinstance(pods, Known):
+            here = self._pods.read(pods.value, now, _refused(checkpoints))
         self.problems = (*troubles(folder, runtime, stored), *here.problems)
         found = Observation(
             contact=contact,
@@ -252,6 +277,14 @@ class Observer:
         is_here = any(pod.workload == self.itself for pod in seen.pods.value)
         owner, marker = place.look(self.itself, is_here)
         return replace(itself, owner=owner, marker=marker)
+
+
+def _refused(checkpoints: Fact[tuple[Checkpoint, ...]]) -> frozenset[str]:
+    """Return the UIDs of the parents that are not given way to before they have changed."""
+    if isinstance(checkpoints, Unknown):
+        return frozenset()
+    ways = (checkpoint.record.hand_over for checkpoint in checkpoints.value)
+    return frozenset(way.refused for way in ways if way.refused)
 
 
 def _is_static(raw: RawPod) -> bool:

@@ -60,7 +60,7 @@ class HandOver:
     refused_template: str = ""
     """Its template. Without `refused` that pod is gone: one like it is tried after the wait."""
     refused_signature: str = ""
-    """Its signature, as soon as the API has told it: a change of it is a reason to try again."""
+    """Its content signature, as soon as it is told: a change of it is a reason to try again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,11 +115,11 @@ def informed(hand_over: HandOver, pods: Fact[tuple[Pod, ...]]) -> HandOver:
     pod = _find(pods.value, hand_over.refused)
     if pod is None and hand_over.refused_template and any(p.stays for p in pods.value):
         return replace(hand_over, refused="", refused_signature="")
-    if pod is None or not pod.signature:
+    if pod is None or not pod.content_signature:
         return hand_over
     if not hand_over.refused_signature:
-        return replace(hand_over, refused_signature=pod.signature)
-    if hand_over.refused_signature == pod.signature:
+        return replace(hand_over, refused_signature=pod.content_signature)
+    if hand_over.refused_signature == pod.content_signature:
         return hand_over
     return replace(hand_over, refused="", refused_template="", refused_signature="", failures=0)
 

@@ -37,7 +37,7 @@ class Pod:
     container_ids: frozenset[str] = frozenset()
     """The runtime's ids of the app containers that the status speaks of."""
     signature: str = ""
-    """Changes when the spec or the rendered material does."""
+    """Changes when the spec or the rendered material does, or may have."""
     template: str = ""
     """What its controller calls the template that it was made of; empty without one."""
     excluded: str = ""
@@ -46,6 +46,9 @@ class Pod:
     """Why it cannot be read; such a pod is there, and nothing good is known of it."""
     started_at: float | None = None
     """Since when it is on this node, in seconds of the Unix epoch; None when nobody tells."""
+    content_signature: str = ""
+    """Changes when the spec or the content of what it mounts does, not when a token is renewed.
+    Told of a parent that is refused; empty for all others, and while nobody can tell."""
 
     @property
     def stays(self) -> bool:
@@ -61,10 +64,15 @@ class Pod:
         """
         return self.finished and self.workload.kind == "DaemonSet"
 
-    def told_again(self, signature: str, ready_seconds: float) -> Pod:
+    def told_again(self, signature: str, content_signature: str, ready_seconds: float) -> Pod:
         """Return it as of now. For each pod in each cycle: a tenth of what `replace` takes."""
         again = object.__new__(Pod)
-        again.__dict__.update(self.__dict__, signature=signature, ready_seconds=ready_seconds)
+        again.__dict__.update(
+            self.__dict__,
+            signature=signature,
+            content_signature=content_signature,
+            ready_seconds=ready_seconds,
+        )
         return again
 
 

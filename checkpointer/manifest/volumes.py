@@ -17,16 +17,11 @@ from checkpointer.core.facts import Unknown
 from checkpointer.manifest.containers import containers_of
 from checkpointer.manifest.downward import is_same_for_copy
 from checkpointer.manifest.identity import Identity
+from checkpointer.manifest.mounted import PLUGINS
 from checkpointer.manifest.resource_fields import tell_of_requests
 from checkpointer.manifest.sources import PLACEHOLDER, ApiObject, BoundClaim, Options, Sources
 from checkpointer.manifest.verdict import Ledger, MaterialVolume
 
-_PLUGINS: Final = {
-    "secret": "kubernetes.io~secret",
-    "configMap": "kubernetes.io~configmap",
-    "projected": "kubernetes.io~projected",
-    "downwardAPI": "kubernetes.io~downward-api",
-}
 _DEFAULT_TOKEN_SECONDS: Final = 3607
 """What admission asks for; the API server extends exactly this one to a year."""
 
@@ -60,7 +55,7 @@ class VolumeMaker:
                     )
 
     def _settle_volume(self, volume: dict[str, Any], path: str) -> None:
-        for source, plugin in _PLUGINS.items():
+        for source, plugin in PLUGINS.items():
             if source in volume and not self._can_stay(source, volume[source]):
                 self._materialize(volume, source, plugin, path)
                 return

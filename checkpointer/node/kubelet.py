@@ -10,11 +10,13 @@ import hashlib
 import os
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import KubeletRun
-from checkpointer.store.errors import MaterialError
+from checkpointer.manifest.mounted import PLUGINS, MountedVolume
+from checkpointer.store.errors import CannotTellError, MaterialError
 from checkpointer.store.material import RenderedVolume
 from checkpointer.store.rendered import DATA, SIZE_LIMIT, read_rendered
 
@@ -23,9 +25,12 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SOCKETS = ("pod-resources/kubelet.sock", "device-plugins/kubelet.sock")
 """Made anew by each run of the kubelet; the first is the newer feature."""
 
-_RENDERED = frozenset(
-    f"kubernetes.io~{name}" for name in ("configmap", "downward-api", "projected", "secret")
-)
+_RENDERED = frozenset(PLUGINS.values())
+
+_MARK_LENGTH = 8
+"""Hex digits: enough to notice a change; many guesses at a secret have the same."""
+
+_UNTAKEN = "untaken"
 
 _CONNECT_SECONDS = 0.2
 
@@ -92,6 +97,29 @@ class Kubelet:
             found.append("?")
         found.sort()
         return " ".join(found)
+
+    def content_mark(self, pod_uid: str, volumes: Iterable[MountedVolume]) -> Fact[str]:
+        """Return what changes with the content of these volumes, and with nothing else.
+
+        A renewed token does not change it, nor the same content rendered anew after a reboot.
+        Unknown while one of them is not rendered, or cannot be read just now; what is too large
+        or out of shape counts as such, whatever it holds. It is kept in a record: as short as
+        will do, and salted with the UID, so that it tells less of a secret than digests.json.
+        """
+        digests = []
+        for volume in volumes:
+            try:
+                found = self.read_volume(pod_uid, volume.plugin, volume.name)
+                digest = replace(found, token_paths=volume.issued).digest
+            except CannotTellError as error:
+                return Unknown(str(error))
+            except MaterialError as error:
+                if isinstance(error.__cause__, OSError):
+                    return Unknown(str(error))
+                digest = _UNTAKEN
+            digests.append(f"{volume.plugin}/{volume.name}={digest}")
+        text = "\0".join([pod_uid, *sorted(digests)])
+        return Known(hashlib.sha256(text.encode()).hexdigest()[:_MARK_LENGTH])
 
     def _volume(self, pod_uid: str, plugin: str, name: str) -> Path:
         try:

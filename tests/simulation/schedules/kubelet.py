@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import KubeletRun
 from checkpointer.core.runtime import Container, Sandbox
+from checkpointer.manifest.mounted import MountedVolume
 from checkpointer.manifest.render import mark_of
 from tests.simulation.schedules.cluster import ApiPod
 from tests.simulation.schedules.runtime import Running
@@ -86,6 +87,10 @@ class NodeKubelet:
     def volume_marks(self, uid: str) -> str:
         """Return what changes with the rendered volumes: nothing does."""
         return ""
+
+    def content_mark(self, uid: str, volumes: Iterable[MountedVolume]) -> Fact[str]:
+        """Return what changes with their content: there are none."""
+        return Known("")
 
     def start(self) -> None:
         if self.is_up:

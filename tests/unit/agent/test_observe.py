@@ -439,6 +439,8 @@ OWN = Workload("kube-system", "DaemonSet", "agent")
 
 def test_what_is_told_again_of_a_pod_is_all_of_it() -> None:
     """What it goes by is not named field by field: none must be forgotten."""
-    pod = Pod(OWN, "u", "n", True, True, True, True, 1.0, frozenset("c"), "s", "t", "e", "f", 5.0)
-    assert pod.told_again("s2", 2.0) == replace(pod, signature="s2", ready_seconds=2.0)
+    ids = frozenset("c")
+    pod = Pod(OWN, "u", "n", True, True, True, True, 1.0, ids, "s", "t", "e", "f", 5.0, "c")
+    again = replace(pod, signature="s2", content_signature="c2", ready_seconds=2.0)
+    assert pod.told_again("s2", "c2", 2.0) == again
     assert all(getattr(pod, field.name) for field in fields(Pod)), "and this test knows them all"

@@ -120,6 +120,7 @@ def pod(workload: Workload = API, uid: str = "parent-uid", **changes: Any) -> Po
         ready_seconds=3600.0,
         container_ids=frozenset({f"{uid}-apiserver"}),
         signature="spec-1",
+        content_signature="content-1",
     )
     return replace(usual, **changes)
 

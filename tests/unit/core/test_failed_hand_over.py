@@ -180,7 +180,7 @@ def test_once_a_refused_parent_is_deleted_the_next_of_its_template_is_tried_afte
         failures=1,
         refused="bad-uid",
         refused_template="T2",
-        refused_signature="spec-1",
+        refused_signature=pod().content_signature,
     )
     record = Record(parents=("bad-uid",), issue=4, good=(1,), hand_over=refused)
     stored = checkpoint(API, revision(1, template="T1"), record=record)

@@ -87,6 +87,7 @@ PODS = st.builds(
     ready_seconds=st.sampled_from([0.0, 9.0, 10.0, 99999.0]),
     container_ids=st.frozensets(st.sampled_from(["c1", "c2"])),
     signature=st.sampled_from(["s1", "s2"]),
+    content_signature=st.sampled_from(["", "s1", "s2"]),
 )
 SANDBOXES = st.builds(
     Sandbox,

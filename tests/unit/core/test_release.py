@@ -450,15 +450,22 @@ def test_a_template_that_the_copy_proves_gets_another_try() -> None:
 
 
 def test_a_refused_parent_whose_content_changes_is_tried_again() -> None:
-    """The signature is learnt when the API tells it first, and compared from then on."""
+    """Its content is learnt when it is told first, and compared from then on.
+
+    Neither a renewed token, which changes its other signature, nor a look that cannot tell what
+    it mounts is a change.
+    """
     node = SEEN.but(contact=reachable(NOW), runtime=labelled("parent-uid", "hash-1"))
     node = node.but(checkpoints=with_refused(), pods=Known((pod(ready=False), OTHER_POD)))
     plan = node.decide(NOW + 1)
     assert plan.actions == ()
-    assert plan.records[API].hand_over.refused_signature == "spec-1"
+    assert plan.records[API].hand_over.refused_signature == "content-1"
     node = node.then(plan)
     assert node.decide(NOW + 200).actions == ()
-    changed = node.but(pods=Known((pod(ready=False, signature="spec-2"), OTHER_POD)))
+    for same in ({"signature": "spec-2"}, {"content_signature": ""}):
+        unchanged = node.but(pods=Known((pod(ready=False, **same), OTHER_POD)))
+        assert unchanged.decide(NOW + 200).actions == ()
+    changed = node.but(pods=Known((pod(ready=False, content_signature="content-2"), OTHER_POD)))
     assert [type(action) for action in changed.decide(NOW + 200).actions] == [Release]
 
 

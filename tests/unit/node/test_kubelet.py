@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.manifest.mounted import MountedVolume
 from checkpointer.node.kubelet import SOCKETS, Kubelet, read_boot_id
 from checkpointer.store.errors import MaterialError
 
@@ -170,3 +172,64 @@ def test_marks_tell_of_a_volume_that_is_rendered_only_now(folder):
     assert kubelet.volume_marks("u") == "certs="
     render(folder, "1", b"x")
     assert kubelet.volume_marks("u") not in ("certs=", "?")
+
+
+CERTS = MountedVolume("certs", PLUGIN)
+
+
+def test_content_mark_goes_by_content_alone(folder):
+    """Not by when and where it was rendered; and it tells little of what may be a secret."""
+    render(folder, "1", b"x")
+    first = Kubelet(folder).content_mark("u", [CERTS])
+    assert len(first.value) == 8
+    shutil.rmtree(folder / "pods")
+    render(folder, "2", b"x")
+    assert Kubelet(folder).content_mark("u", [CERTS]) == first
+    (folder / "pods/u").rename(folder / "pods/other")
+    assert Kubelet(folder).content_mark("other", [CERTS]) != first, "salted with the UID"
+    (folder / "pods/other").rename(folder / "pods/u")
+    render(folder, "3", b"y")
+    assert Kubelet(folder).content_mark("u", [CERTS]) != first
+
+
+def test_content_mark_leaves_out_what_is_issued(folder):
+    """Whatever form a token has; that it is there still counts."""
+    volume = MountedVolume("certs", PLUGIN, frozenset({"key"}))
+    render(folder, "1", b"x")
+    first = Kubelet(folder).content_mark("u", [volume])
+    render(folder, "2", b"y")
+    assert Kubelet(folder).content_mark("u", [volume]) == first
+
+
+def test_content_mark_is_unknown_until_all_is_rendered(folder):
+    """After a reboot the folders are there, and empty; before the first mount there are none."""
+    both = [CERTS, MountedVolume("late", PLUGIN)]
+    render(folder, "1", b"x")
+    assert isinstance(Kubelet(folder).content_mark("u", both), Unknown)
+    (folder / "pods/u/volumes" / PLUGIN / "late").mkdir()
+    answer = Kubelet(folder).content_mark("u", both)
+    assert isinstance(answer, Unknown)
+    assert "late" in answer.reason
+
+
+def test_content_mark_of_what_cannot_be_taken_is_known(folder):
+    """Else a change of the spec would go unseen for ever beside a volume that is too large."""
+    render(folder, "1", b"xx")
+    kubelet = Kubelet(folder, size_limit=1)
+    first = kubelet.content_mark("u", [CERTS])
+    assert isinstance(first, Known)
+    assert kubelet.content_mark("u", []) != first
+
+
+def test_content_mark_is_unknown_without_handles(folder):
+    """What the node is out of is no change of what a pod mounts."""
+    render(folder, "1", b"x")
+    kubelet = Kubelet(folder)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        answer = kubelet.content_mark("u", [CERTS])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert isinstance(answer, Unknown)
