@@ -24,7 +24,7 @@ from checkpointer.core.contact import ContactState, ProbeResult
 from checkpointer.core.decide import decide, needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.itself import to_record
-from checkpointer.core.lease import ASK_AGAIN_SECONDS, Claim, Turn
+from checkpointer.core.lease import HOLD_SECONDS, Claim, Turn, under_way_since
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Memory, Plan
@@ -37,7 +37,13 @@ from checkpointer.node.installation import Installation, read_pod_uid
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.lease import HandOverLease
-from checkpointer.node.masters import as_state, from_state, others_answer, read_masters
+from checkpointer.node.masters import (
+    WAITING_SECONDS,
+    OtherMasters,
+    as_state,
+    from_state,
+    read_masters,
+)
 from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.node.pods import NodePods
 from checkpointer.node.probe import Prober, prober_of
@@ -174,9 +180,7 @@ class Agent:
         self._boot_id = ""
         self._masters: Fact[Masters] = Unknown("the store has not been read yet")
         self._masters_due_at, self._masters_pause = 0.0, MASTERS_RETRY_SECONDS
-        self._others: Fact[bool] = Unknown("not asked yet")
-        """Whether another master's API server answered when that was asked last."""
-        self._others_asked_at = float("-inf")
+        self._others = OtherMasters(self._ask_master, lambda: self._now().monotonic)
         self._lease = self._make_lease()
 
     def _make_lease(self) -> HandOverLease:
@@ -189,16 +193,39 @@ class Agent:
         )
 
     def _ask_for_turn(self, seen: Observation, now: Moment) -> Observation:
-        """Ask whether another API server is there, and if so for the lease."""
-        if now.monotonic - self._others_asked_at >= ASK_AGAIN_SECONDS:
-            self._others = others_answer(self._masters, self._ask_master)
-            self._others_asked_at = self._now().monotonic  # silent masters take their time
-        seen = replace(seen, others_answer=self._others)
-        if not has_company(self._others, seen.contact, now.monotonic):
+        """Ask whether the other API servers are there, and if so for the lease."""
+        self._others.look(self._masters)
+        seen = replace(seen, others=self._others.told)
+        hand_over_seconds = self._rules.hand_over_seconds
+        if not has_company(seen.others, seen.contact, now.monotonic, hand_over_seconds):
             return seen
         if seen.claim is Claim.OPEN:
             self._lease.take(now)
         return replace(seen, claim=self._lease.claim(now.monotonic))
+
+    def _follow_others(self, plan: Plan, is_amid: bool) -> Plan:
+        """Count on for how long another master has been away, while a hand-over may wait for it."""
+        if not is_amid:
+            self._others.forget()
+            return plan
+        look_in = self._others.look_in()
+        if look_in is None:
+            return plan
+        if look_in <= 0:
+            self._others.look(self._masters)
+        return replace(plan, wake_in=min(plan.wake_in, look_in or WAITING_SECONDS))
+
+    def _follow_lease(self, plan: Plan, seen: Observation, now: Moment) -> None:
+        """Hold the lease on while a hand-over is under way, and give it back after it."""
+        if not self._lease.is_held or not isinstance(seen.pods, Known):
+            return
+        began_at = under_way_since(seen.checkpoints, plan.records, now.boot_id)
+        if began_at is not None:
+            last = began_at + self._rules.hand_over_seconds + HOLD_SECONDS
+            if now.monotonic < last:
+                self._lease.renew(now)
+        elif plan.turn is Turn.NONE:
+            self._lease.give_back(now)
 
     def _ask_master(self, endpoint: str) -> ProbeResult:
         return self._prober.ask(endpoint, MASTER_TIMEOUT_SECONDS)
@@ -288,8 +315,8 @@ class Agent:
             self.verdicts.retain({pod.workload for pod in seen.pods.value if pod.is_parent})
         is_blind = contact.state is ContactState.REACHABLE and isinstance(seen.pods, Unknown)
         self._is_carried = done and not is_blind
-        if self._lease.is_held and plan.turn is Turn.NONE and isinstance(pods, Known):
-            self._lease.give_back(now)
+        plan = self._follow_others(plan, asks_runtime)
+        self._follow_lease(plan, seen, now)
         self._remember(plan.memory)
         problems = (*self._observer.problems, *self._unsaved)
         self.reporter.end(seen, plan, now, problems, self._applier.failed_snapshots)

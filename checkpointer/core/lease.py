@@ -2,21 +2,35 @@
 
 It is asked for only when a hand-over of stage 0 is due, taken before the copy goes, since the API
 server here goes with it, and given back when the hand-over is over. It lies in etcd: masters that
-each talk to an API server of their own see the same one. A holder that died holds it for as long
-as a hand-over may take. That is counted by each node's own clock from when it first saw the lease
-as it is, as client-go's leader election does: the clocks need not agree.
+each talk to an API server of their own see the same one. A holder that can still reach the API
+renews it while its hand-over is under way. One that died holds it for a minute at most. That is
+counted by each node's own clock from when it first saw the lease as it is, as client-go's leader
+election does: the clocks need not agree. A holder that cannot renew it, with its own API server
+away, is seen to be away by that (`turns`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+
+from checkpointer.core.checkpoint import Checkpoint, Record
+from checkpointer.core.facts import Fact, Known
+from checkpointer.core.workload import Workload
 
 LONGEST_SECONDS = 60.0
 """A crashed holder blocks nobody for longer, whatever the lease says."""
 
 FRESH_SECONDS = 5.0
 """How old a taken lease may be for a hand-over to begin on it: it must cover all of it."""
+
+RENEW_SECONDS = 20.0
+"""How often a holder renews it: three times within its shortest usual time."""
+
+HOLD_SECONDS = 300.0
+"""For how long after its deadline a hand-over that goes on, with the API there, still holds it: a
+parent that serves and never is Ready must not keep the other masters for ever."""
 
 ASK_AGAIN_SECONDS = 1.0
 """How soon a lease that another master holds is looked at again."""
@@ -48,7 +62,7 @@ class Turn(Enum):
     WANTED = "wanted"
     """A hand-over of stage 0 is due and waits for nothing else."""
     KEPT = "kept"
-    """A hand-over of stage 0 is under way."""
+    """A hand-over of stage 0 is under way, and its deadline has not passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +126,25 @@ def failed(asking: Asking, now: float) -> Asking:
     if since is None or now - since >= FAILING_SECONDS + FAILED_SECONDS:
         since = now
     return replace(asking, failing_since=since)
+
+
+def needs_renewal(asking: Asking, now: float) -> bool:
+    """Tell whether it is time to renew the lease that this node holds."""
+    last = max(asking.taken_at or 0.0, asking.asked_at or 0.0)
+    return asking.taken_at is not None and now - last >= RENEW_SECONDS
+
+
+def under_way_since(
+    checkpoints: Fact[tuple[Checkpoint, ...]], records: Mapping[Workload, Record], boot_id: str
+) -> float | None:
+    """Return since when stage 0 is being handed over, deadline passed or not; None when it is not.
+
+    `records` are those that a decision has changed.
+    """
+    stored = checkpoints.value if isinstance(checkpoints, Known) else ()
+    first = (c for c in stored if c.revisions and c.revisions[0].stage == 0)
+    ways = [records.get(c.workload, c.record).hand_over for c in first]
+    return max((w.since for w in ways if w.to and w.boot_id == boot_id), default=None)
 
 
 def turn_of(is_wanted: bool, hand_over_left: float) -> Turn:

@@ -9,7 +9,7 @@ from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.lease import Claim
 from checkpointer.core.runtime import Runtime
-from checkpointer.core.turns import Masters
+from checkpointer.core.turns import Masters, Others
 from checkpointer.core.workload import Workload
 
 NOT_ASKED = Unknown("not asked: nothing depends on it")
@@ -115,8 +115,8 @@ class Observation:
     checkpoints: Fact[tuple[Checkpoint, ...]]
     masters: Fact[Masters] = Unknown("not read yet")
     """As the API last told them."""
-    others_answer: Fact[bool] | None = None
-    """Whether another master's API server answers; None when nobody has asked."""
+    others: Fact[Others] | None = None
+    """What the other masters' API servers answer; None when nobody has asked."""
     claim: Claim = Claim.UNUSED
     """What the masters' lease allows this node."""
     itself: Itself | None = None

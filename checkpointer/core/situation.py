@@ -76,17 +76,24 @@ def situation_of(
         now.wall,
         now.monotonic,
         _stage_opens_in(seen, memory, rules, now.monotonic, own),
-        wait_for_turn(seen.masters, node_name, now.wall) if seen.claim is Claim.UNUSED else 0.0,
-        _turn_waits_for(seen, now.monotonic),
+        _turn_in(seen, rules, now.wall, node_name),
+        _turn_waits_for(seen, rules, now.monotonic),
         has_others(seen.masters),
     )
 
 
-def _turn_waits_for(seen: Observation, now: float) -> str:
+def _turn_in(seen: Observation, rules: Rules, wall: float, node_name: str) -> float:
+    """Return the seconds until this node's time slot, where the masters' lease does not count."""
+    if seen.claim is not Claim.UNUSED:
+        return 0.0
+    return wait_for_turn(seen.masters, node_name, wall, rules.hand_over_seconds)
+
+
+def _turn_waits_for(seen: Observation, rules: Rules, now: float) -> str:
     """Return what one of several masters has to know or have before it hands over stage 0."""
     if not must_take_turns(seen.masters):
         return ""
-    if not has_company(seen.others_answer, seen.contact, now):
+    if not has_company(seen.others, seen.contact, now, rules.hand_over_seconds):
         return "another master's API server to answer"
     return "its turn among the masters" if seen.claim is Claim.OPEN else ""
 

@@ -20,6 +20,7 @@ from checkpointer.core.lease import (
     failed,
     is_due,
     may_take,
+    needs_renewal,
     seen,
 )
 from checkpointer.core.moment import Moment
@@ -74,6 +75,20 @@ class HandOverLease:
             self._asking = replace(self._asking, failing_since=None)
         return True
 
+    def renew(self, now: Moment) -> None:
+        """Hold it on, when that is due; where another master has taken it, it is ours no more."""
+        if not needs_renewal(self._asking, now.monotonic):
+            return
+        self._asking = replace(self._asking, asked_at=now.monotonic)
+        try:
+            stored = self._read(now.monotonic)
+            if stored is None or _spec(stored).get("holderIdentity") != self._node_name:
+                self._asking = replace(self._asking, taken_at=None)
+                return
+            self._write(stored, self._node_name, self._seconds, now)
+        except ApiError as error:
+            log.debug("the lease is not renewed: %s", error)
+
     def give_back(self, now: Moment) -> None:
         """Let the next master have it; where that fails, it ends by itself."""
         self._asking = replace(self._asking, taken_at=None)
@@ -114,14 +129,15 @@ class HandOverLease:
     ) -> None:
         """Write it over what was read: the API refuses if another was quicker."""
         before = _spec(stored) if stored is not None else {}
+        is_renewal = bool(holder) and before.get("holderIdentity") == holder
         when = datetime.fromtimestamp(now.wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         transitions = before.get("leaseTransitions")
         transitions = transitions if isinstance(transitions, int) else 0
         spec: dict[str, Any] = {
             "leaseDurationSeconds": seconds,
             "renewTime": when,
-            "acquireTime": when,
-            "leaseTransitions": transitions + (1 if holder else 0),
+            "acquireTime": before.get("acquireTime", when) if is_renewal else when,
+            "leaseTransitions": transitions + (1 if holder and not is_renewal else 0),
         }
         if holder:
             spec["holderIdentity"] = holder

@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.turns import Masters
-from checkpointer.node.probe import NOT_TRUSTED
+from checkpointer.core.lease import ASK_AGAIN_SECONDS
+from checkpointer.core.turns import Absence, Away, Masters, Others
+from checkpointer.node.probe import ITS_NODE_ANSWERS, NOT_TRUSTED
 
 Ask = Callable[[str], ProbeResult]
 """Probes an API server at `https://host:port`."""
@@ -23,6 +24,9 @@ Find = Callable[[str], Fact[Mapping[str, Any] | None]]
 NODES = "/api/v1/nodes"
 LABELLED = f"{NODES}?labelSelector=node-role.kubernetes.io%2Fcontrol-plane"
 ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
+
+WAITING_SECONDS = 10.0
+"""How often the other masters' API servers are asked while one of them is waited for."""
 
 
 def read_masters(find: Find, node_name: str, port: int = 6443) -> Fact[Masters]:
@@ -55,21 +59,60 @@ def read_masters(find: Find, node_name: str, port: int = 6443) -> Fact[Masters]:
     return Known(Masters(addresses, own, found))
 
 
-def others_answer(masters: Fact[Masters], ask: Ask) -> Fact[bool]:
-    """Probe the other masters' API servers until one answers that it is ready.
+class OtherMasters:
+    """Asks the other masters' API servers, and counts for how long each has been away.
 
-    What refuses our credentials or shows a certificate that we cannot verify may be one or not.
+    Nobody asks before a hand-over is due; while one is away it has to be asked again and again,
+    or a second absence would pass for the rest of the first.
     """
-    if isinstance(masters, Unknown):
-        return masters
-    told: Fact[bool] = Known(False)
-    for endpoint in masters.value.endpoints:
-        result = ask(endpoint)
+
+    def __init__(self, ask: Ask, clock: Callable[[], float]) -> None:
+        self._ask, self._clock = ask, clock
+        self._asked_at = float("-inf")
+        self.told: Fact[Others] = Unknown("not asked yet")
+
+    def look(self, masters: Fact[Masters]) -> None:
+        """Ask all of them whether they are ready, unless that was just done."""
+        if self._clock() - self._asked_at < ASK_AGAIN_SECONDS:
+            return
+        self.told = self._look(masters)
+        self._asked_at = self._clock()  # silent masters take their time
+
+    def look_in(self) -> float | None:
+        """Return in how many seconds to look again; None while nobody is waited for."""
+        if isinstance(self.told, Unknown) or not self.told.value.away:
+            return None
+        return max(0.0, self._asked_at + WAITING_SECONDS - self._clock())
+
+    def forget(self) -> None:
+        """Note that no hand-over is due any more."""
+        self.told = Unknown("not asked yet")
+
+    def _look(self, masters: Fact[Masters]) -> Fact[Others]:
+        if isinstance(masters, Unknown):
+            return masters
+        if not masters.value.endpoints:
+            return Unknown("the masters' addresses are not known")
+        is_continued = self._clock() - self._asked_at < 3 * WAITING_SECONDS
+        last = self.told.value.away if is_continued and isinstance(self.told, Known) else ()
+        found = [self._look_at(endpoint, last) for endpoint in masters.value.endpoints]
+        return Known(Others(found.count(None), tuple(away for away in found if away is not None)))
+
+    def _look_at(self, endpoint: str, last: tuple[Away, ...]) -> Away | None:
+        result = self._ask(endpoint)
         if result.outcome is ProbeOutcome.ANSWERED:
-            return Known(True)
-        if result.outcome is ProbeOutcome.DENIED or result.reason == NOT_TRUSTED:
-            told = Unknown(f"{endpoint}: {result.reason}")
-    return told if masters.value.endpoints else Unknown("the masters' addresses are not known")
+            return None
+        away = Away(endpoint, _absence(result), self._clock())
+        is_same = (a for a in last if (a.endpoint, a.absence) == (endpoint, away.absence))
+        return next(is_same, away)
+
+
+def _absence(result: ProbeResult) -> Absence:
+    if result.outcome is ProbeOutcome.DENIED or result.reason == NOT_TRUSTED:
+        return Absence.UNTOLD
+    if result.outcome is ProbeOutcome.SERVER_ERROR or result.reason in ITS_NODE_ANSWERS:
+        return Absence.STARTING
+    return Absence.SILENT
 
 
 def as_state(masters: Masters) -> dict[str, Any]:

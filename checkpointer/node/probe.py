@@ -45,6 +45,9 @@ GIVE_UP_SECONDS = 30.0
 """How long one probe is waited for, round after round, before another one is sent after it."""
 
 NOT_TRUSTED = "certificate not trusted"
+REFUSED, RESET, NO_TLS = "connection refused", "connection reset", "TLS failure"
+ITS_NODE_ANSWERS = frozenset({REFUSED, RESET, NO_TLS})
+"""What shows that the endpoint's machine is there, whatever is the matter with the API server."""
 
 _NO_ANSWER = ProbeResult(ProbeOutcome.FAILED, "timeout")
 
@@ -331,12 +334,12 @@ def _reason(error: BaseException) -> str:
         ("CERTIFICATE_VERIFY_FAILED", NOT_TRUSTED),
         ("CertificateError", NOT_TRUSTED),
         ("NameResolutionError", "name not resolved"),
-        ("Connection refused", "connection refused"),
-        ("Connection reset", "connection reset"),
+        ("Connection refused", REFUSED),
+        ("Connection reset", RESET),
         ("unreachable", "network unreachable"),
         ("Timeout", "timeout"),
         ("timed out", "timeout"),
-        ("SSL", "TLS failure"),
+        ("SSL", NO_TLS),
     ):
         if sign in text:
             return reason

@@ -41,6 +41,7 @@ from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.node.masters import as_state
+from checkpointer.node.probe import REFUSED
 from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.settings import selection
 from checkpointer.store.revisions import NewRevision, Store
@@ -75,9 +76,11 @@ class Prober:
     def ask(self, endpoint: str, timeout_seconds: float) -> ProbeResult:
         """Probe another master's API server, which is called by its node's name."""
         other = next(n for n in self._node.cluster.nodes if n.name == endpoint)
-        answers = self._node.has_network and other.has_network and other.serves_api()
-        outcome = ProbeOutcome.ANSWERED if answers else ProbeOutcome.FAILED
-        return ProbeResult(outcome, outcome.value)
+        if not self._node.has_network or not other.has_network:
+            return ProbeResult(ProbeOutcome.FAILED, "timeout")
+        if not other.serves_api():
+            return ProbeResult(ProbeOutcome.FAILED, REFUSED)
+        return ProbeResult(ProbeOutcome.ANSWERED, "HTTP 200")
 
     def close(self) -> None:
         self._is_closed = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known
+from checkpointer.core.lease import FRESH_SECONDS, LONGEST_SECONDS, under_way_since
 from checkpointer.core.plan import Activate, Plan, Release, Remove
 from tests.simulation.schedules.node import Node
 from tests.simulation.schedules.workloads import Kind
@@ -34,6 +35,12 @@ GRACE_SECONDS = 5.0
 STEADY_SECONDS = 15.0
 """How long a kubelet must have had contact for the agent to know of it."""
 HAND_OVER_SECONDS = 65.0
+GIVEN_UP_SECONDS = 60.0
+"""How long after its deadline others wait for a master's API server that was given way."""
+NEEDS_NO_TURN = ("its parent is Ready", "its parent is not selected any more")
+"""Why a copy goes without a hand-over."""
+ENDING_SECONDS = 1.0
+"""How long an API server that is given way may still serve."""
 CYCLES_PER_MINUTE = 500
 """With 50 ms between two cycles it could be 1200."""
 WRITES_PER_MINUTE = 300
@@ -74,6 +81,8 @@ class _Watched:
     """Since when its kubelet has contact."""
     steady_run: int = 0
     """Its kubelet's last run that had contact for some time."""
+    gave_way: tuple[int, float] | None = None
+    """In which boot and when its copy of the API server made way, until one serves again."""
 
 
 class Invariants:
@@ -116,6 +125,7 @@ class Invariants:
             if len(node.plans) != watched.plans:
                 self._check_plans(watched)
             self._check_pace(watched, now)
+            _note_return(watched, now)
             is_sound = self._is_sound(node)
             copies = node.copies() if can_use_api else ()
             for kind, seen in watched.workloads:
@@ -134,6 +144,7 @@ class Invariants:
                     down = now - max(seen.up_at, seen.allowed_since)
                     if down > self.longest_down or down > self.down_seconds:
                         self._check_down(node, kind, down)
+        self._check_turns()
 
     def check_end(self) -> None:
         """Check what takes long to look at."""
@@ -166,6 +177,9 @@ class Invariants:
         assert node.agent is not None
         for action in plan.actions:
             kind = node.kind_of(action.workload)
+            if isinstance(action, Release) and kind.is_api:
+                watched.gave_way = node.boots, self._world.timeline.now
+                self._check_lease(node, action)
             if isinstance(action, Activate) and "given way" in action.reason:
                 self._check_return(node, kind)
             elif isinstance(action, Activate):
@@ -173,6 +187,29 @@ class Invariants:
             if isinstance(action, Remove) and self._world.cluster.is_wanted(kind, node.name):
                 self._fail("nothing wanted is removed", node, kind.name)
         self._check_revisions(node)
+
+    def _check_turns(self) -> None:
+        """Check that of all masters that can see each other one at most has given way."""
+        amid = [watched.node for watched in self._watched if watched.gave_way is not None]
+        amid = [node for node in amid if node.has_network and not node.serves_api()]
+        if len(amid) > 1:
+            self._fail("masters hand over one at a time", amid[-1], f"beside {amid[0].name}")
+
+    def _check_lease(self, node: Node, release: Release) -> None:
+        """Check that no record of another master says that it is amid its hand-over, where the
+        lease is used: by time slots that ends for the others when its API server is ready."""
+        if not self._world.schedule.has_lease or release.reason in NEEDS_NO_TURN:
+            return
+        for other in self._world.nodes:
+            if other is not node and other.has_network and self._is_handing_over(other):
+                self._fail("no lease is had beside a hand-over", node, f"beside {other.name}")
+
+    def _is_handing_over(self, node: Node) -> bool:
+        """Tell whether a record says so, and its lease cannot have ended."""
+        stored = node.agent.store.read() if node.agent is not None else None
+        checkpoints = stored.value.checkpoints if isinstance(stored, Known) else ()
+        begun = under_way_since(Known(checkpoints), {}, f"boot-{node.name}-{node.boots}")
+        return begun is not None and node.monotonic() - begun < LONGEST_SECONDS - FRESH_SECONDS
 
     def _check_return(self, node: Node, kind: Kind) -> None:
         """Check the return of a copy whose parent was not back in time: contact may be good."""
@@ -343,6 +380,17 @@ class Invariants:
 
     def _fail(self, promise: str, node: Node, what: str) -> None:
         raise BrokenError(promise, f"{what} on {node.name} at {node.now:.2f} s")
+
+
+def _note_return(watched: _Watched, now: float) -> None:
+    """Note that the API server that was to come back has, or that nobody waits for it any more."""
+    if watched.gave_way is None:
+        return
+    boot, since = watched.gave_way
+    limit = watched.node.config.timing.hand_over_seconds + GIVEN_UP_SECONDS
+    is_back = watched.node.serves_api() and now - since > ENDING_SECONDS
+    if is_back or boot != watched.node.boots or now - since > limit:
+        watched.gave_way = None
 
 
 def _note_steadiness(watched: _Watched, can_use_api: bool, now: float) -> None:

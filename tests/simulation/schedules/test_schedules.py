@@ -14,9 +14,11 @@ import pytest
 
 from checkpointer import agent as agent_module
 from checkpointer.config import Config
+from checkpointer.core import situation
 from checkpointer.core.contact import ContactRules
-from checkpointer.core.facts import Known
+from checkpointer.core.facts import Fact, Known
 from checkpointer.core.plan import Remove
+from checkpointer.core.turns import Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
 from tests.simulation.schedules.workloads import API
@@ -25,6 +27,7 @@ from tests.simulation.schedules.world import (
     Layout,
     Schedule,
     World,
+    booting_in,
     masters_cut,
     schedule_of,
     shrink,
@@ -238,12 +241,53 @@ def test_masters_that_hand_over_while_alone_are_found_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A simulation that cannot fail would prove nothing."""
-    monkeypatch.setattr(agent_module, "others_answer", lambda *_: Known(True))
+    monkeypatch.setattr(agent_module, "has_company", lambda *_: True)
+    monkeypatch.setattr(situation, "has_company", lambda *_: True)
     outcomes = [
         World(replace(masters_cut(seed), has_lease=True), folder).run().broken
         for seed in (9, 18, 32)
     ]
     assert "the API stays once it is back" in {b.promise for b in outcomes if b is not None}
+
+
+@pytest.mark.parametrize("has_lease", [False, True])
+def test_a_lease_that_is_shorter_than_a_hand_over_lets_no_second_one_begin(
+    folder: Path, has_lease: bool
+) -> None:
+    """Nor does a time slot. Who may take three minutes to start is waited for as long, and renews
+    the lease where it can."""
+    slow = booting_in(layout("masters"), 90.0)
+    cut = Event(200.0, "power cut everywhere")  # they have been up for long enough by then
+    events = schedule("masters", cut, length=900.0)
+    world = World(replace(events, has_lease=has_lease, layout=slow), folder)
+    world.invariants.down_seconds = 400.0
+    for node in world.nodes:
+        timing = replace(node.config.timing, hand_over_seconds=180.0)
+        node.config = replace(node.config, timing=timing)
+    outcome = world.run()
+    assert outcome.broken is None, outcome.broken
+    assert not any(node.has_copy(API) for node in world.nodes)
+    lease = world.cluster.lease
+    if lease.body is not None:
+        taken = lease.body["spec"]["leaseTransitions"]
+        assert lease.writes > 2 * taken  # more than taken and given back
+    assert has_lease == (lease.body is not None)
+
+
+def test_masters_that_do_not_wait_for_each_other_are_found_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their API servers take longer to start than a time slot lasts."""
+
+    def has_any(others: Fact[Others] | None, *_: object) -> bool:
+        return isinstance(others, Known) and others.value.serving > 0
+
+    monkeypatch.setattr(agent_module, "has_company", has_any)
+    monkeypatch.setattr(situation, "has_company", has_any)
+    outcomes = [
+        World(replace(masters_cut(seed), has_lease=False), folder).run().broken for seed in (5, 10)
+    ]
+    assert "masters hand over one at a time" in {b.promise for b in outcomes if b is not None}
 
 
 def test_a_copy_refused_after_the_clock_went_back_is_issued_anew(folder: Path) -> None:

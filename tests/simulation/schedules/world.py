@@ -39,6 +39,8 @@ LAYOUTS = (
     Layout("masters", (API, MANAGER), 3, True),
 )
 _WEIGHTS = (5, 3, 2, 1)
+BOOT_SECONDS = (2.0, 25.0, 45.0)
+"""How long masters' API servers may take to start."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def schedule_of(seed: int) -> Schedule:
     events = draw(random, length, layout.nodes, len(layout.kinds))
     tells_events, ends_dark = random.random() < 0.9, random.random() < 0.3
     options = random.random() < 0.5, random.random() < 0.5
+    if layout.name == "masters":
+        layout = booting_in(layout, random.choice(BOOT_SECONDS))
     return Schedule(seed, layout, events, length, tells_events, ends_dark, *options)
 
 
@@ -87,7 +91,14 @@ def masters_cut(seed: int) -> Schedule:
     cut = Event(round(random.uniform(0.0, 60.0), 2), "power cut everywhere")
     tells_events = random.random() < 0.9
     options = random.random() < 0.5, random.random() < 0.5
+    masters = booting_in(masters, random.choice(BOOT_SECONDS))
     return Schedule(seed, masters, (cut,), 90.0, tells_events, False, *options, stays_back=True)
+
+
+def booting_in(layout: Layout, seconds: float) -> Layout:
+    """Return the layout with API servers that take so long to start."""
+    kinds = (replace(k, boot_seconds=seconds) if k.is_api else k for k in layout.kinds)
+    return replace(layout, kinds=tuple(kinds))
 
 
 class World:

@@ -20,7 +20,7 @@ from checkpointer.core.plan import Memory, Plan, Track
 from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.core.situation import Situation
-from checkpointer.core.turns import Masters
+from checkpointer.core.turns import Masters, Others
 from checkpointer.core.workload import Workload
 
 API = Workload("kube-system", "DaemonSet", "kube-apiserver")
@@ -222,7 +222,7 @@ class Node:
         default_factory=lambda: Known((checkpoint(),))
     )
     masters: Fact[Masters] = ALONE
-    others_answer: Fact[bool] | None = Known(True)
+    others: Fact[Others] | None = Known(Others(serving=1))
     claim: Claim = Claim.UNUSED
     memory: Memory = Memory(contact_kubelet=SAME_KUBELET.identity, last_removal=0.0)
     rules: Rules = RULES
@@ -247,7 +247,7 @@ class Node:
             self.manifests,
             self.checkpoints,
             masters=self.masters,
-            others_answer=self.others_answer,
+            others=self.others,
             claim=self.claim,
             itself=self.itself,
             has_untold_pods=self.has_untold_pods,

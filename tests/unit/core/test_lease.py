@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from checkpointer.core.checkpoint import HandOver
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.lease import (
     FAILED_SECONDS,
@@ -19,6 +20,7 @@ from checkpointer.core.lease import (
     is_due,
     may_take,
     seen,
+    under_way_since,
 )
 from checkpointer.core.plan import Release
 from checkpointer.core.standing import Standing
@@ -107,7 +109,7 @@ def test_a_lease_that_another_holds_is_looked_at_once_a_second() -> None:
 SEEN = ACTIVE.but(
     contact=reachable(NOW),
     runtime=Known(both(COPY_RUNS, made(parent_sandbox(created_at=stamp(NOW))))),
-    masters=Known(Masters(("node-0", "node-1"), "node-1")),
+    masters=Known(Masters(("node-0", "node-1"), "node-1", ("https://node-0:6443",))),
 )
 """Its parent's container is made: the moment to make way."""
 WAITS = Standing("active", "its turn among the masters")
@@ -139,6 +141,21 @@ def test_a_hand_over_keeps_the_lease_until_it_is_over() -> None:
         pods=Known((pod(), OTHER_POD)),
     )
     assert up.decide(NOW + 6).turn is Turn.NONE
+
+
+def test_a_hand_over_is_under_way_until_it_has_ended_whatever_its_deadline() -> None:
+    """The parent may take longer than that, and the lease is held on for it."""
+    plan = SEEN.but(claim=Claim.OURS).decide()
+    (begun,) = plan.records.values()
+    node = SEEN.then(plan)
+    assert under_way_since(SEEN.checkpoints, {}, begun.hand_over.boot_id) is None
+    assert under_way_since(SEEN.checkpoints, plan.records, begun.hand_over.boot_id) == NOW
+    assert under_way_since(node.checkpoints, {}, begun.hand_over.boot_id) == NOW
+    assert under_way_since(node.checkpoints, {}, "the next boot") is None
+    ended = {API: replace(begun, hand_over=HandOver())}
+    assert under_way_since(node.checkpoints, ended, begun.hand_over.boot_id) is None
+    later = Known((checkpoint(API, revision(stage=1), record=begun),))
+    assert under_way_since(later, {}, begun.hand_over.boot_id) is None
 
 
 @pytest.mark.parametrize(

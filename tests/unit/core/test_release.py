@@ -58,7 +58,7 @@ BACK = ACTIVE.but(contact=reachable(NOW), pods=Known((pod(ready=False), OTHER_PO
 """The API answers again; the parent is wanted and not up."""
 NEW_SANDBOX = made(parent_sandbox(created_at=stamp(NOW)))
 PARENT_BESIDE = both(COPY_RUNS, PARENT_RUNS)
-MASTERS = Known(Masters(("node-1", "node-2", "node-3"), "node-1"))
+MASTERS = Known(Masters(("node-1", "node-2", "node-3"), "node-1", ("https://node-2:6443",)))
 WAY = HandOver(to="parent-uid", boot_id="boot-1", since=NOW)
 """What is kept of a hand-over to the parent that has just begun."""
 SHARING = Known((checkpoint(API, revision(shares_ports=True, host_network=False)),))
@@ -421,7 +421,7 @@ def test_a_refused_parent_waits_for_the_next_try_like_any_other() -> None:
 
 def test_a_master_waits_for_its_turn_with_its_api_server() -> None:
     """The others have theirs; whatever else is released at its own moment."""
-    masters = Known(Masters(("node-0", "node-1"), "node-1"))
+    masters = Known(Masters(("node-0", "node-1"), "node-1", ("https://node-0:6443",)))
     waits = [SEEN.but(masters=masters).decide(NOW + second) for second in range(60)]
     assert len([plan for plan in waits if plan.actions]) == 15
     reasons = {plan.standings[API].waits_for[:26] for plan in waits if not plan.actions}

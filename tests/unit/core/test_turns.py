@@ -12,10 +12,15 @@ from checkpointer.core.lease import Turn
 from checkpointer.core.plan import Release
 from checkpointer.core.turns import (
     ALONE_SECONDS,
+    DEAD_SECONDS,
+    HASHED_SLOTS,
     OPEN_SECONDS,
     SETTLED_SECONDS,
     SLOT_SECONDS,
+    Absence,
+    Away,
     Masters,
+    Others,
     has_company,
     wait_for_turn,
 )
@@ -36,8 +41,16 @@ NAMES = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=5,
 WALL = st.floats(1.6e9, 2.0e9)
 
 
+HAND_OVER = 60.0
+
+
 def wait(names: list[str], own: str, wall: float) -> float:
-    return wait_for_turn(Known(Masters(tuple(names), own)), own, wall)
+    endpoints = tuple(f"https://{name}:6443" for name in names if name != own)
+    return wait_for_turn(Known(Masters(tuple(names), own, endpoints)), own, wall, HAND_OVER)
+
+
+def wait_unasked(names: list[str], own: str, wall: float) -> float:
+    return wait_for_turn(Known(Masters(tuple(names), own)), own, wall, HAND_OVER)
 
 
 @given(NAMES, WALL, st.floats(-OPEN_SECONDS + 0.1, OPEN_SECONDS - 0.1))
@@ -66,10 +79,23 @@ def test_a_single_master_never_waits() -> None:
     assert all(wait(["only"], "only", 1.7e9 + second) == 0.0 for second in range(300))
 
 
+@given(NAMES, WALL, st.floats(0.0, OPEN_SECONDS + HAND_OVER))
+def test_masters_that_cannot_be_asked_leave_each_other_a_whole_hand_over(
+    names: list[str], wall: float, later: float
+) -> None:
+    """Nobody begins before the deadline of one that has, however late in its slot it did."""
+    wall = wall - wall % (len(names) * (SLOT_SECONDS + HAND_OVER))
+    for name in names:
+        at = wall + wait_unasked(names, name, wall)
+        others = [n for n in names if n != name]
+        assert all(wait_unasked(names, n, at + later) > 0.0 for n in others)
+
+
 @pytest.mark.parametrize("node", ["node-1", "node-2", "node-3"])
 def test_masters_that_are_not_known_spread_by_their_names(node: str) -> None:
-    """Each finds a slot of its own, or shares it with few."""
-    waits = [wait_for_turn(Unknown("not read"), node, 1.7e9 + second) for second in range(120)]
+    """Each finds a slot of its own, or shares it with few; each lasts a whole hand-over."""
+    times = range(int(HASHED_SLOTS * (SLOT_SECONDS + HAND_OVER)))
+    waits = [wait_for_turn(Unknown("not read"), node, 1.7e9 + at, HAND_OVER) for at in times]
     assert waits.count(0.0) == OPEN_SECONDS
 
 
@@ -78,32 +104,73 @@ def test_what_is_no_master_never_waits() -> None:
     assert all(wait(["a", "b"], "edge", 1.7e9 + second) == 0.0 for second in range(120))
 
 
+AT = 1000.0
+STARTING, SILENT, UNTOLD = Absence
+
+
+def others(serving: int, *away: tuple[Absence, float]) -> Fact[Others]:
+    """Return others of which so many serve, and these have been away for so long."""
+    found = tuple(Away(f"https://{i}:6443", kind, AT - age) for i, (kind, age) in enumerate(away))
+    return Known(Others(serving, found))
+
+
 @pytest.mark.parametrize(
-    ("others", "contact", "expected"),
+    ("seen", "contact", "expected"),
     [
-        (Known(True), lost(100.0), True),
-        (Known(False), lost(100.0), False),
-        (Known(False), reachable(100.1), False),
-        (Known(False), reachable(100.0), True),
-        (Unknown("no addresses"), lost(100.0), False),
-        (Unknown("no addresses"), reachable(100.0 + ALONE_SECONDS - SETTLED_SECONDS + 0.1), False),
-        (Unknown("no addresses"), reachable(100.0 + ALONE_SECONDS - SETTLED_SECONDS), True),
-        (None, reachable(100.0), False),
+        (others(2), lost(AT), True),
+        (others(1, (STARTING, HAND_OVER + DEAD_SECONDS - 0.1)), reachable(0.0), False),
+        (others(1, (STARTING, HAND_OVER + DEAD_SECONDS)), lost(AT), True),
+        (others(1, (SILENT, DEAD_SECONDS - 0.1)), reachable(0.0), False),
+        (others(1, (SILENT, DEAD_SECONDS)), lost(AT), True),
+        (others(1, (SILENT, DEAD_SECONDS), (STARTING, 1.0)), reachable(0.0), False),
+        (others(1, (UNTOLD, SETTLED_SECONDS - 0.1)), reachable(0.0), False),
+        (others(1, (UNTOLD, SETTLED_SECONDS)), lost(AT), True),
+        (None, reachable(0.0), False),
+    ],
+)
+def test_no_master_begins_while_another_api_server_is_away(
+    seen: Fact[Others] | None, contact: Contact, expected: bool
+) -> None:
+    """It may be amid its own hand-over. One that stays away is dead, and holds nobody up for ever;
+    one without power no longer than a minute."""
+    assert has_company(seen, contact, AT, HAND_OVER) is expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "contact", "expected"),
+    [
+        (others(0, (STARTING, ALONE_SECONDS)), lost(AT), False),
+        (others(0, (SILENT, ALONE_SECONDS)), reachable(AT - ALONE_SECONDS + 0.1), False),
+        (others(0, (SILENT, ALONE_SECONDS - 0.1)), reachable(0.0), False),
+        (others(0, (SILENT, ALONE_SECONDS)), reachable(AT - ALONE_SECONDS), True),
+        (others(0, (UNTOLD, SETTLED_SECONDS)), lost(AT), False),
+        (others(0, (UNTOLD, SETTLED_SECONDS)), reachable(AT - SETTLED_SECONDS), True),
+        (Unknown("no addresses"), lost(0.0), False),
+        (Unknown("no addresses"), reachable(AT - SETTLED_SECONDS + 0.1), False),
+        (Unknown("no addresses"), reachable(AT - SETTLED_SECONDS), True),
     ],
 )
 def test_an_api_server_is_not_taken_from_a_cluster_that_has_no_other(
-    others: Fact[bool] | None, contact: Contact, expected: bool
+    seen: Fact[Others], contact: Contact, expected: bool
 ) -> None:
     """The other masters may still be booting; one that stays alone waits for some minutes."""
-    assert has_company(others, contact, 100.0 + ALONE_SECONDS) is expected
+    assert has_company(seen, contact, AT, HAND_OVER) is expected
+
+
+def test_an_api_server_is_left_a_long_hand_over_to_start_in() -> None:
+    """An operator who allows it more time has reason to: nobody takes it for dead within that."""
+    long = 1000.0
+    for serving in (0, 1):
+        seen = others(serving, (STARTING, long + DEAD_SECONDS - 0.1))
+        assert not has_company(seen, reachable(-long), AT, long)
 
 
 def test_a_master_asks_for_the_others_when_its_moment_has_come() -> None:
     """And then makes way at once; until one of them answers its copy serves."""
     seen = ACTIVE.but(
         runtime=Known(both(COPY_RUNS, made(parent_sandbox(created_at=stamp(NOW))))),
-        masters=Known(Masters(("node-0", "node-1"), "node-1")),
-        others_answer=None,
+        masters=Known(Masters(("node-0", "node-1"), "node-1", ("https://node-0:6443",))),
+        others=None,
     )
     plans = [seen.decide(1000.0 + second) for second in range(60)]
     asking = [plan for plan in plans if plan.turn is Turn.WANTED]
@@ -112,6 +179,7 @@ def test_a_master_asks_for_the_others_when_its_moment_has_come() -> None:
         "another master's API server to answer"
     }
     at = 1000.0 + plans.index(asking[0])
-    assert seen.but(others_answer=Known(False)).decide(at).actions == ()
-    (action,) = seen.but(others_answer=Known(True)).decide(at).actions
+    away = Away("https://node-0:6443", STARTING, at)
+    assert seen.but(others=Known(Others(0, (away,)))).decide(at).actions == ()
+    (action,) = seen.but(others=Known(Others(1))).decide(at).actions
     assert isinstance(action, Release)

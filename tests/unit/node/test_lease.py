@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from checkpointer.core.lease import FAILING_SECONDS, Claim
+from checkpointer.core.lease import FAILING_SECONDS, RENEW_SECONDS, Claim
 from checkpointer.core.moment import Moment
 from checkpointer.errors import ApiError
 from checkpointer.node.lease import NAME, HandOverLease
@@ -112,6 +112,51 @@ def test_a_crashed_holder_is_waited_for_a_minute_at_most(api: Api) -> None:
         assert second.claim(now) is Claim.OPEN
     second.take(at(560.0))
     assert second.claim(560.0) is Claim.OURS
+
+
+def test_a_holder_renews_its_lease_while_its_hand_over_goes_on(api: Api) -> None:
+    """Whoever waits counts anew from each renewal; it is no new holder."""
+    first, second = lease_of(api, "node-1"), lease_of(api, "node-2")
+    first.take(at(100.0))
+    assert api.lease is not None
+    for now in range(101, 301):
+        first.renew(at(float(now)))
+        second.take(at(float(now)))
+        assert second.claim(float(now)) is Claim.OPEN
+    assert first.is_held
+    spec = api.lease["spec"]
+    assert (spec["acquireTime"], spec["leaseTransitions"]) == ("2023-11-14T22:15:00.000000Z", 1)
+    assert spec["renewTime"] == "2023-11-14T22:18:20.000000Z"
+    assert api.asked.count("PUT") == 200 / RENEW_SECONDS
+    second.take(at(301.0 + 60.0))
+    assert second.claim(361.0) is Claim.OURS
+
+
+def test_a_lease_that_another_has_taken_is_not_renewed(api: Api) -> None:
+    """The holder's API server was away for longer than its lease."""
+    first, second = lease_of(api, "node-1"), lease_of(api, "node-2")
+    first.renew(at(50.0))
+    assert api.asked == []
+    first.take(at(100.0))
+    second.take(at(100.0))
+    second.take(at(160.0))
+    first.renew(at(161.0))
+    assert not first.is_held
+    assert api.lease is not None
+    assert api.lease["spec"]["holderIdentity"] == "node-2"
+
+
+def test_a_renewal_that_fails_is_tried_again(api: Api) -> None:
+    """The lease is ours until another takes it."""
+    lease = lease_of(api, "node-1")
+    lease.take(at(100.0))
+    api.error = ApiError("GET: ConnectionRefusedError")
+    lease.renew(at(120.0))
+    assert lease.is_held
+    api.error = None
+    lease.renew(at(140.0))
+    assert api.lease is not None
+    assert api.lease["spec"]["renewTime"] == "2023-11-14T22:15:40.000000Z"
 
 
 def test_an_agent_that_starts_anew_goes_on_with_its_own_lease(api: Api) -> None:

@@ -9,13 +9,14 @@ import pytest
 
 from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.turns import Masters
+from checkpointer.core.turns import Absence, Away, Masters, Others
 from checkpointer.node.masters import (
     ENDPOINTS,
     LABELLED,
+    WAITING_SECONDS,
+    OtherMasters,
     as_state,
     from_state,
-    others_answer,
     read_masters,
 )
 from checkpointer.node.probe import NOT_TRUSTED
@@ -105,33 +106,96 @@ def test_they_are_kept_for_a_start_without_the_api() -> None:
 
 ANSWERED = ProbeResult(ProbeOutcome.ANSWERED, "HTTP 200")
 REFUSED = ProbeResult(ProbeOutcome.FAILED, "connection refused")
+TIMEOUT = ProbeResult(ProbeOutcome.FAILED, "timeout")
 STARTING = ProbeResult(ProbeOutcome.SERVER_ERROR, "HTTP 500")
 STRANGE = ProbeResult(ProbeOutcome.FAILED, NOT_TRUSTED)
 FORBIDDEN = ProbeResult(ProbeOutcome.DENIED, "HTTP 403")
 
 
+A, B = "https://a:6443", "https://b:6443"
+MASTERS = Known(Masters(("a", "b", "c"), "c", (A, B)))
+
+
+class Scene:
+    """Two other masters, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.answers = {A: ANSWERED, B: ANSWERED}
+        self.asked: list[str] = []
+        self.others = OtherMasters(self._ask, lambda: self.now)
+
+    def look(self, now: float, masters: Fact[Masters] = MASTERS, **answers: ProbeResult) -> Any:
+        self.now = now
+        self.answers |= {f"https://{name}:6443": answer for name, answer in answers.items()}
+        self.others.look(masters)
+        return self.others.told
+
+    def _ask(self, endpoint: str) -> ProbeResult:
+        self.asked.append(endpoint)
+        return self.answers[endpoint]
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
 @pytest.mark.parametrize(
-    ("answers", "expected", "asked"),
+    ("answer", "absence"),
     [
-        ((ANSWERED, REFUSED), Known(True), 1),
-        ((REFUSED, ANSWERED), Known(True), 2),
-        ((STRANGE, ANSWERED), Known(True), 2),
-        ((REFUSED, STARTING), Known(False), 2),
-        ((REFUSED, STRANGE), Unknown(f"https://b:6443: {NOT_TRUSTED}"), 2),
-        ((FORBIDDEN, REFUSED), Unknown("https://a:6443: HTTP 403"), 2),
+        (REFUSED, Absence.STARTING),
+        (STARTING, Absence.STARTING),
+        (TIMEOUT, Absence.SILENT),
+        (STRANGE, Absence.UNTOLD),
+        (FORBIDDEN, Absence.UNTOLD),
     ],
 )
-def test_another_api_server_is_there_when_one_says_that_it_is_ready(
-    answers: tuple[ProbeResult, ...], expected: Fact[bool], asked: int
+def test_an_api_server_is_away_unless_it_says_that_it_is_ready(
+    scene: Scene, answer: ProbeResult, absence: Absence
 ) -> None:
-    """One is enough; what can be neither trusted nor denied leaves it open."""
-    left = list(answers)
-    masters = Masters(("a", "b", "c"), "c", ("https://a:6443", "https://b:6443"))
-    assert others_answer(Known(masters), lambda _: left.pop(0)) == expected
-    assert len(answers) - len(left) == asked
+    """And a node that refuses is not one without power."""
+    assert scene.look(100.0) == Known(Others(2))
+    assert scene.look(101.0, a=answer) == Known(Others(1, (Away(A, absence, 101.0),)))
 
 
-def test_masters_without_addresses_cannot_be_asked() -> None:
+def test_they_are_asked_once_a_second_at_most(scene: Scene) -> None:
+    """A moment that lasts must not make the agent ask in every cycle."""
+    scene.look(100.0)
+    assert scene.look(100.9, a=REFUSED) == Known(Others(2))
+    assert scene.asked == [A, B]
+
+
+def test_an_absence_is_counted_from_when_it_was_first_seen(scene: Scene) -> None:
+    """Each master's own; another kind of absence, or an answer, begins it anew."""
+    scene.look(100.0, a=REFUSED)
+    assert scene.look(110.0, b=TIMEOUT) == Known(
+        Others(0, (Away(A, Absence.STARTING, 100.0), Away(B, Absence.SILENT, 110.0)))
+    )
+    assert scene.look(120.0, a=TIMEOUT, b=ANSWERED) == Known(
+        Others(1, (Away(A, Absence.SILENT, 120.0),))
+    )
+    assert scene.look(130.0, a=ANSWERED) == Known(Others(2))
+    assert scene.look(140.0, a=TIMEOUT) == Known(Others(1, (Away(A, Absence.SILENT, 140.0),)))
+
+
+def test_an_absence_that_was_not_followed_is_counted_anew(scene: Scene) -> None:
+    """In between it may have answered; while one is away it is time to ask again before long."""
+    scene.look(100.0)
+    assert scene.others.look_in() is None
+    scene.look(110.0, a=REFUSED)
+    assert scene.others.look_in() == WAITING_SECONDS
+    scene.now += WAITING_SECONDS
+    assert scene.others.look_in() == 0.0
+    later = scene.now + 3 * WAITING_SECONDS
+    assert scene.look(later) == Known(Others(1, (Away(A, Absence.STARTING, later),)))
+    scene.others.forget()
+    assert scene.others.look_in() is None
+    assert scene.look(later + 1) == Known(Others(1, (Away(A, Absence.STARTING, later + 1),)))
+
+
+def test_masters_without_addresses_cannot_be_asked(scene: Scene) -> None:
     """Nor can those that are not known."""
-    for masters in (Unknown("not read"), Known(Masters(("a", "b"), "a"))):
-        assert isinstance(others_answer(masters, lambda _: ANSWERED), Unknown)
+    for now, masters in ((100.0, Unknown("not read")), (200.0, Known(Masters(("a", "b"), "a")))):
+        assert isinstance(scene.look(now, masters), Unknown)
+    assert scene.others.look_in() is None
