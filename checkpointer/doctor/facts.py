@@ -84,6 +84,13 @@ class AgentSays:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentSilent:
+    """Its socket took the question, and nobody answered in time."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One look at a node."""
 
@@ -115,6 +122,6 @@ class Facts:
     """About folders of the store that nobody can tell the workload of."""
     static_pods: Fact[tuple[StaticPod, ...]]
     lock: Fact[AgentLock]
-    agent: Fact[AgentSays]
+    agent: Fact[AgentSays | AgentSilent]
     leftovers: tuple[Path, ...] = field(default=())
     """Folders of other checkpointers."""

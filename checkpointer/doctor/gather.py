@@ -20,7 +20,7 @@ from checkpointer.core.runtime import Runtime
 from checkpointer.doctor.api_view import view_api
 from checkpointer.doctor.deadline import Asked
 from checkpointer.doctor.examine import examine
-from checkpointer.doctor.facts import AgentSays, ApiView, Examined, Facts
+from checkpointer.doctor.facts import AgentSays, AgentSilent, ApiView, Examined, Facts
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.agent_lock import find_agent
 from checkpointer.node.certificates import read_identity
@@ -38,7 +38,7 @@ from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.kubelet_settings import KubeletSettings, find_process, read_settings
 from checkpointer.node.probe import probe_endpoint
 from checkpointer.node.static_pods import StaticPod, read_static_pods
-from checkpointer.report.agent_socket import ask_agent
+from checkpointer.report.agent_socket import AgentSilentError, ask_agent
 from checkpointer.store.contents import Stored
 from checkpointer.store.errors import DiskError
 from checkpointer.store.revisions import Store
@@ -209,15 +209,18 @@ class _Node:
     def static_pods(self) -> Fact[tuple[StaticPod, ...]]:
         return read_static_pods(self._config.manifest_directory, self.name)
 
-    def agent_says(self) -> Fact[AgentSays]:
+    def agent_says(self) -> Fact[AgentSays | AgentSilent]:
         """Ask the running agent what it sees and what troubles it."""
+        timeout = 0.9 * self._seconds  # a silent one is to be told of before it is given up
         try:
-            _, content = ask_agent(self._config.store_directory, "/statusz", self._seconds)
+            _, content = ask_agent(self._config.store_directory, "/statusz", timeout)
             status = json.loads(content)
             contact, problems = status["contact"], status["problems"]
             return Known(
                 AgentSays(str(contact["state"]), str(contact["reason"]), tuple(map(str, problems)))
             )
+        except AgentSilentError as error:
+            return Known(AgentSilent(str(error)))
         except CheckpointerError as error:
             return Unknown(str(error))
         except (ValueError, KeyError, TypeError):

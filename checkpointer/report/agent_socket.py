@@ -29,6 +29,10 @@ class AgentUnreachableError(CheckpointerError):
     """No running agent answered through its socket; the message says what was tried."""
 
 
+class AgentSilentError(AgentUnreachableError):
+    """Somebody listens at the socket, and did not answer in time."""
+
+
 def listen_on_socket(store_directory: Path) -> tuple[socket.socket, int]:
     """Return a socket that listens at `agent.sock`, and its inode.
 
@@ -73,7 +77,7 @@ def ask_agent(
 ) -> tuple[int, bytes]:
     """Return status and content of the running agent's answer, within so many seconds.
 
-    Raises AgentUnreachableError, also when the agent is there and does not answer in time.
+    Raises AgentUnreachableError; AgentSilentError when it is there and does not answer in time.
     """
     shown = store_directory / SOCKET
     end = time.monotonic() + seconds
@@ -89,7 +93,7 @@ def ask_agent(
     except (FileNotFoundError, ConnectionRefusedError):
         raise AgentUnreachableError(f"the agent is not running: nobody at {shown}") from None
     except (TimeoutError, BlockingIOError):
-        raise AgentUnreachableError(
+        raise AgentSilentError(
             f"the agent at {shown} did not answer within {seconds:g} s"
         ) from None
     except (OSError, ValueError) as error:

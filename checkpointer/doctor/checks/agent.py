@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from checkpointer.core.facts import Unknown
-from checkpointer.doctor.facts import Facts
+from checkpointer.core.facts import Known, Unknown
+from checkpointer.doctor.facts import AgentSilent, Facts
 from checkpointer.doctor.result import Answer, failed, passed, skipped, warned
 from checkpointer.node.static_pods import StaticPod
 
 _BOOT_CURE = (
     "see that the agent's own checkpoint is in the manifest folder, or run the agent as a "
     "service or a static pod of this node"
+)
+
+_HANGS_CURE = (
+    "see its log (`checkpointer logs` or `journalctl -u`), then restart its pod or its service"
 )
 
 
@@ -41,9 +45,13 @@ def running(facts: Facts) -> Iterator[Answer]:
 def contact(facts: Facts) -> Iterator[Answer]:
     """The running agent has contact, and nothing troubles it."""
     if isinstance(facts.agent, Unknown):
-        yield skipped(facts.agent.reason)
+        yield _unasked(facts, facts.agent.reason)
         return
     said = facts.agent.value
+    if isinstance(said, AgentSilent):
+        what = f"an agent runs, but does not answer: {said.reason}; one that hangs does nothing"
+        yield failed(what, _HANGS_CURE)
+        return
     what = f"the agent says that contact is {said.contact} ({said.reason})"
     if said.contact == "denied":
         yield failed(what, "see `api` and `identity-expiry` above: nothing is activated meanwhile")
@@ -79,6 +87,14 @@ def at_boot(facts: Facts) -> Iterator[Answer]:
         )
     else:
         yield warned("it cannot be told what would start the agent at boot", _BOOT_CURE)
+
+
+def _unasked(facts: Facts, reason: str) -> Answer:
+    """Say that nobody could be asked: no wonder without an agent, or with one that just starts."""
+    if isinstance(facts.lock, Known) and facts.lock.value.is_held:
+        cure = f"if it has not only just started: {_HANGS_CURE}"
+        return warned(f"an agent holds {facts.config.lock_file}, but cannot be asked", cure)
+    return skipped(reason)
 
 
 def _how(facts: Facts) -> str:

@@ -17,7 +17,7 @@ from checkpointer.core.observation import KubeletRun
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
 from checkpointer.doctor.checks import CHECKS, check
-from checkpointer.doctor.facts import AgentSays, ApiView
+from checkpointer.doctor.facts import AgentSays, AgentSilent, ApiView
 from checkpointer.doctor.result import Outcome, worst
 from checkpointer.manifest.verdict import Finding
 from checkpointer.node.agent_lock import AgentLock
@@ -195,7 +195,14 @@ CASES: Mapping[str, list[tuple[dict[str, Any], Outcome, str]]] = {
         ({"lock": Known(AgentLock(True, "cp.service"))}, PASS, "it runs, as cp.service"),
     ],
     "contact": [
-        ({"agent": GONE}, SKIP, GONE.reason),
+        ({"agent": GONE, "lock": Known(AgentLock(is_held=False))}, SKIP, GONE.reason),
+        ({"agent": GONE, "lock": GONE}, SKIP, GONE.reason),
+        ({"agent": GONE}, WARN, "holds /run/pod-checkpointer/lock, but cannot be asked"),
+        (
+            {"agent": Known(AgentSilent("no answer"))},
+            FAIL,
+            "an agent runs, but does not answer: no answer",
+        ),
         ({"agent": Known(AgentSays("lost", "timeout"))}, WARN, "contact is lost (timeout)"),
         ({"agent": Known(AgentSays("denied", "HTTP 403"))}, FAIL, "contact is denied"),
         ({"agent": Known(AgentSays("reachable", "x", ("no room",)))}, WARN, "says: no room"),
