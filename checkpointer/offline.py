@@ -1,4 +1,4 @@
-"""The status of a node whose agent does not run: from its disk and its runtime alone.
+"""The status of a node whose agent does not answer: from its disk and its runtime alone.
 
 The sources are asked once, as the agent asks them, and nothing is decided: what a checkpoint waits
 for is the agent. Nothing here waits longer than the deadline it is given, whatever hangs.
@@ -22,6 +22,7 @@ from checkpointer.core.observation import Itself, Observation
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 from checkpointer.manifest.render import mark_of
+from checkpointer.node.agent_lock import find_agent
 from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.report.details import DetailsReader
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from checkpointer.node.inquiry import Inquiry
 
 NOT_RUNNING = "the agent is not running"
+SILENT = "the agent runs but does not answer"
 
 FOLDER_SECONDS = 1.0
 """How long the manifest folder may take."""
@@ -55,13 +57,15 @@ def offline_status(config: Config, inquiry: Inquiry) -> Status:
     """
     store = Store(config.store_directory)
     now = _now(config)
+    is_silent = _is_agent_there(config)
+    why = SILENT if is_silent else NOT_RUNNING
     stored = store.read()
     folder = PatientManifestFolder(config.manifest_directory, mark_of, FOLDER_SECONDS).observe()
     kubelet = Kubelet(config.kubelet_directory).run(now.boot_id)
     runtime = inquiry.answer()
     seen = Observation(
-        contact=Contact(ContactState.SUSPECT, now.monotonic, NOT_RUNNING),
-        pods=Unknown(NOT_RUNNING),
+        contact=Contact(ContactState.SUSPECT, now.monotonic, why),
+        pods=Unknown(why),
         runtime=runtime,
         kubelet=kubelet,
         manifests=Known(folder.value.ours) if isinstance(folder, Known) else folder,
@@ -70,18 +74,26 @@ def offline_status(config: Config, inquiry: Inquiry) -> Status:
     )
     cycle = Cycle(
         seen,
-        _standings(seen, now),
-        f"{NOT_RUNNING}: read from disk and runtime",
+        _standings(seen, now, f"the agent: {why}"),
+        f"{why}: read from disk and runtime",
         now,
         problems=troubles(folder, runtime, stored),
     )
     return build_status(
-        AgentStatus(config.node_name or socket.gethostname().lower(), __version__),
-        ContactStatus(UNKNOWN, NOT_RUNNING),
+        AgentStatus(
+            config.node_name or socket.gethostname().lower(), __version__, is_silent=is_silent
+        ),
+        ContactStatus(UNKNOWN, why),
         cycle,
         verdicts={},
         details=DetailsReader(store).read(serving_revisions(seen)),
     )
+
+
+def _is_agent_there(config: Config) -> bool:
+    """Tell whether somebody holds the agent's lock: one that hangs, or has only just started."""
+    found = find_agent(config.lock_file)
+    return isinstance(found, Known) and found.value.is_held
 
 
 def _itself(store: Store) -> Itself | None:
@@ -90,21 +102,21 @@ def _itself(store: Store) -> Itself | None:
     return Itself(own, "") if own is not None else None
 
 
-def _standings(seen: Observation, now: Moment) -> Mapping[Workload, Standing]:
+def _standings(seen: Observation, now: Moment, waits_for: str) -> Mapping[Workload, Standing]:
     """Return where each checkpoint stands by what lies on disk."""
     if isinstance(seen.manifests, Unknown):
         return {}
     active = {m.workload for m in seen.manifests.value}
-    standings = {w: Standing("active", f"the agent: {NOT_RUNNING}") for w in active}
+    standings = {w: Standing("active", waits_for) for w in active}
     for checkpoint in seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ():
         if checkpoint.workload in active:
             continue
         if choose_revision(checkpoint) is None:
             standing = Standing("unusable", "no stored revision verifies")
         elif (way := hand_over_status(checkpoint.record.hand_over, now)) and way.to:
-            standing = Standing("handing over", f"the agent: {NOT_RUNNING}")
+            standing = Standing("handing over", waits_for)
         else:
-            standing = Standing("standby", f"the agent: {NOT_RUNNING}")
+            standing = Standing("standby", waits_for)
         standings[checkpoint.workload] = standing
     for checkpoint in seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ():
         if (hold := hold_of(checkpoint, now.wall)) is not None:

@@ -147,6 +147,8 @@ def _by_disk(config: Config, reason: str) -> Document:
     from checkpointer.offline import offline_status  # while the runtime is asked
 
     document = offline_status(config, inquiry).as_document()
+    if document["agent"]["running"]:  # it only listens nowhere, or not yet
+        reason = reason.removeprefix("the agent is not running: ")
     document["contact"]["reason"] = reason
     return document
 
@@ -165,7 +167,6 @@ def _told(document: Document) -> str:
 
 
 def _print(document: Document, form: str) -> int:
-    is_running = bool(document["agent"]["running"])
     checkpoints = document["checkpoints"]
     if form in ("table", "wide"):
         print_facts(_facts(document))
@@ -182,7 +183,11 @@ def _print(document: Document, form: str) -> int:
             print_table(table("WOULD-NOT-COME-BACK WHY", lines))
     else:
         print_found(form, document, [name_of(one) for one in checkpoints])
-    return 0 if is_running else EXIT_NO
+    return 0 if _is_told_by_agent(document) else EXIT_NO
+
+
+def _is_told_by_agent(document: Document) -> bool:
+    return document["agent"]["pid"] is not None
 
 
 def name_of(one: Document) -> str:
@@ -193,18 +198,21 @@ def name_of(one: Document) -> str:
 def _facts(document: Document) -> Iterator[tuple[str, str]]:
     agent, contact, kubelet = document["agent"], document["contact"], document["kubelet"]
     yield "node", document["node"]
-    if agent["running"]:
+    is_told = _is_told_by_agent(document)
+    if is_told:
         started = age(seconds_since(agent["startedAt"]))
         yield (
             "agent",
             f"running: pid {agent['pid']}, for {started}"
             + (", dry run: it changes nothing" if agent["dryRun"] else ""),
         )
+    elif agent["running"]:
+        yield "agent", f"unknown: it runs but does not answer: {contact['reason']}"
     else:
         yield "agent", f"down: {contact['reason']}"
     since = seconds_since(contact["since"])
     lasting = f" for {age(since)}" if since is not None else ""
-    if agent["running"]:
+    if is_told:
         yield "contact", f"{contact['state']}{lasting}: {contact['reason']}"
     if contact["state"] == "denied":
         yield "", f"nothing is activated or removed meanwhile: {DENIED_CURE}"
@@ -213,17 +221,17 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     if kubelet is not None:
         listens = "running" if kubelet["listening"] else "nothing: it does not listen"
         yield "kubelet", f"{listens}, started {age(seconds_since(kubelet['startedAt']))} ago"
-    if agent["running"]:
+    if is_told:
         yield "last cycle", document["cycle"]["sentence"]
     yield from _troubles(document)
 
 
 def _troubles(document: Document) -> Iterator[tuple[str, str]]:
-    is_running = bool(document["agent"]["running"])
+    is_told = _is_told_by_agent(document)
     unknown = {one["source"]: one["reason"] for one in document["unknown"]}
-    if not is_running:
+    if not is_told:
         unknown.pop("pods", None)  # only the agent asks the API
-    if not is_running and unknown and os.geteuid() != 0:
+    if not is_told and unknown and os.geteuid() != 0:
         yield "user", "not root: much cannot be read; try sudo"
     for source, reason in unknown.items():
         yield "unknown", f"{source}: {reason}"

@@ -54,9 +54,11 @@ class AgentStatus:
     node_name: str
     version: str
     pid: int | None = None
-    """None: no agent runs, somebody else reports."""
+    """None: no agent tells this, somebody else reports."""
     started_at: float | None = None
     is_dry_run: bool = False
+    is_silent: bool = False
+    """Whether an agent runs and does not answer, so that somebody else reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ class Status:
             "kind": KIND,
             "node": self.agent.node_name,
             "agent": {
-                "running": self.agent.pid is not None,
+                "running": self.agent.pid is not None or self.agent.is_silent,
+                "answering": self.agent.pid is not None,
                 "version": self.agent.version,
                 "pid": self.agent.pid,
                 "startedAt": timestamp(self.agent.started_at),

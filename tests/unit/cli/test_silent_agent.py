@@ -49,3 +49,22 @@ def test_the_doctor_warns_of_an_agent_that_cannot_be_asked(held: Any) -> None:
     outcome, what = contact_check(held)
     assert outcome == "warn"
     assert what.endswith(", but cannot be asked")
+
+
+def test_status_says_that_the_agent_hangs(silent: Any) -> None:
+    """Nobody is to look for a pod that does not start."""
+    answer = silent.run("status")
+    assert answer.status == 3
+    assert "agent     unknown: it runs but does not answer: the agent at " in answer.out
+    assert answer.out.splitlines()[-1].endswith("   the agent: the agent runs but does not answer")
+    assert "not running" not in answer.out
+    agent = silent.run("status", "-o", "json").json["agent"]
+    assert (agent["running"], agent["answering"]) == (True, False)
+
+
+def test_status_of_an_agent_that_has_only_just_started(held: Any) -> None:
+    """It holds the lock and does not listen yet."""
+    answer = held.run("status")
+    assert answer.status == 3
+    socket_path = held.store.root / "agent.sock"
+    assert f"unknown: it runs but does not answer: nobody at {socket_path}\n" in answer.out

@@ -79,6 +79,7 @@ def test_document_of_a_node_at_rest() -> None:
         "node": "node-1",
         "agent": {
             "running": True,
+            "answering": True,
             "version": "0.1.0",
             "pid": 7,
             "startedAt": "2023-11-14T22:13:20Z",
@@ -311,6 +312,7 @@ def offline_config(folder: Path, endpoint: str) -> Any:
         overrides={
             "nodeName": "node-1",
             "storeDirectory": str(folder / "store"),
+            "lockFile": str(folder / "lock"),
             "manifestDirectory": str(folder / "manifests"),
             "kubeletDirectory": str(folder / "kubelet"),
             "runtimeEndpoint": endpoint,
