@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ _STYLES = {
         "down",
     ),
 }
+_reader_has_left = threading.Event()
+"""Whether a write found standard output without a reader; it goes to the null device since."""
+
 _STYLE_OF = {word: style for style, words in _STYLES.items() for word in words}
 
 
@@ -166,7 +170,19 @@ def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
+        _reader_has_left.set()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def wait_while_read(seconds: float) -> bool:
+    """Wait so long; return False, and at once, when the reader of standard output has left."""
+    import select
+
+    if _reader_has_left.is_set():
+        return False
+    reader = select.poll()
+    reader.register(sys.stdout, 0)  # errors are always told of: a pipe that nobody reads is one
+    return not reader.poll(seconds * 1000)
 
 
 def say(text: str) -> None:

@@ -21,6 +21,7 @@ from checkpointer.cli.output import (
     print_table,
     seconds_since,
     table,
+    wait_while_read,
     write,
 )
 from checkpointer.config import Config, parse_duration
@@ -90,15 +91,16 @@ def _status(arguments: argparse.Namespace, config: Config) -> int:
     document = read()
     if arguments.watch is None:
         return _print(document, arguments.output)
-    before = ""
+    before, status = "", 0
     while True:
         if sys.stdout.isatty():
             write(CLEAR)
         now = _told(document)
         if sys.stdout.isatty() or now != before:
-            _print(document, arguments.output)
+            status = _print(document, arguments.output)
         before = now
-        time.sleep(arguments.watch)
+        if not wait_while_read(arguments.watch):
+            return status
         document = read()
 
 

@@ -143,6 +143,23 @@ def test_watching_goes_on_until_it_is_interrupted(stand: Any) -> None:
         assert process.stderr.read() == ""
 
 
+@pytest.mark.parametrize("interval", ["0.2", "3600"])
+def test_watching_ends_when_its_reader_leaves(stand: Any, interval: str) -> None:
+    """Also while nothing changes, and without a word."""
+    stand.add_revision()
+    config = str(stand.node.agent_config_file)
+    command = [sys.executable, "-m", "checkpointer", "status", f"--watch={interval}", "-o", "name"]
+    with subprocess.Popen(
+        [*command, "--config", config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == f"{NAME}\n"
+        process.stdout.close()
+        assert process.wait(10) == 3
+        assert process.stderr.read() == ""
+
+
 def test_a_start_of_status_imports_nothing_heavy_while_the_agent_answers(stand: Any) -> None:
     """gRPC, the Kubernetes client and rich would take longer than the answer."""
     root = stand.store.root
