@@ -215,7 +215,7 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     since = seconds_since(contact["since"])
     lasting = f" for {age(since)}" if since is not None else ""
     if is_told:
-        yield "contact", f"{contact['state']}{lasting}: {contact['reason']}"
+        yield "contact", f"{contact['state']}{lasting}: {_why(contact)}"
     if contact["state"] == "denied":
         yield "", f"nothing is activated or removed meanwhile: {DENIED_CURE}"
     if contact["state"] == "lost" and contact["answering"]:
@@ -226,6 +226,12 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     if is_told:
         yield "last cycle", document["cycle"]["sentence"]
     yield from _troubles(document)
+
+
+def _why(contact: Document) -> str:
+    """Return what led to the state, and what is seen now where that is something else."""
+    cause, seen = contact.get("cause", contact["reason"]), contact["reason"]  # an older agent
+    return cause if cause == seen else f"{cause}; now: {seen}"
 
 
 def _troubles(document: Document) -> Iterator[tuple[str, str]]:

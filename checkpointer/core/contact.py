@@ -54,7 +54,10 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """The machine's state; times are on the monotonic clock, in seconds."""
+    """The machine's state; times are on the monotonic clock, in seconds.
+
+    `reason` is what the newest round saw.
+    """
 
     state: ContactState
     since: float
@@ -68,6 +71,13 @@ class Contact:
     is_answering: bool = False
     """Whether the API answers, though it may be too early to trust. Amid a recovery it takes as
     much to unset this as to lose contact: one failure is no outage."""
+    entry_reason: str = ""
+    """What the round saw that led to this state, at `since`; empty if that was the newest one."""
+
+    @property
+    def cause(self) -> str:
+        """Return why contact is in this state, whatever has been seen since."""
+        return self.entry_reason or self.reason
 
     @property
     def is_gone(self) -> bool:
@@ -134,6 +144,7 @@ def _after_answer(contact: Contact, reason: str, rules: ContactRules, now: float
         success_since=since,
         last_answer=now,
         is_answering=True,
+        entry_reason=_entry_reason(contact, state),
     )
 
 
@@ -151,6 +162,7 @@ def _after_denial(contact: Contact, reason: str, rules: ContactRules, now: float
         denied_since=since,
         last_answer=contact.last_answer,
         is_answering=state is not ContactState.DENIED,
+        entry_reason=_entry_reason(contact, state),
     )
 
 
@@ -165,6 +177,7 @@ def _after_server_error(contact: Contact, reason: str, rules: ContactRules, now:
         server_error_since=since,
         last_answer=contact.last_answer,
         is_answering=is_answering,
+        entry_reason=_entry_reason(contact, state),
     )
 
 
@@ -179,6 +192,7 @@ def _after_failure(contact: Contact, reason: str, rules: ContactRules, now: floa
         server_error_since=contact.server_error_since,
         last_answer=contact.last_answer,
         is_answering=is_answering,
+        entry_reason=_entry_reason(contact, state),
     )
 
 
@@ -194,3 +208,7 @@ def _after_bad_round(contact: Contact, is_enough: bool) -> tuple[ContactState, b
 
 def _since(contact: Contact, state: ContactState, now: float) -> float:
     return contact.since if state is contact.state else now
+
+
+def _entry_reason(contact: Contact, state: ContactState) -> str:
+    return contact.cause if state is contact.state else ""

@@ -92,10 +92,12 @@ def _about(document: Mapping[str, Any], now: datetime) -> str:
 def _contact(contact: Mapping[str, Any], now: datetime) -> str:
     colour = _CONTACT.get(contact["state"], "bad")
     since = f"since {contact['since']} ({when(contact['since'], now)})" if contact["since"] else ""
+    cause, seen = contact["cause"], contact["reason"]
+    why = cause if cause == seen else f"{cause}; now: {seen}"
     again = "; it answers again" if contact["answering"] and colour == "bad" else ""
     return (
         f'<div class="contact {colour}"><strong>API {escape(contact["state"])}</strong> '
-        f"{escape(since)}<br>{escape(contact['reason'])}{again}; "
+        f"{escape(since)}<br>{escape(why)}{again}; "
         f"last answer {escape(when(contact['lastAnswer'], now))}</div>"
     )
 

@@ -79,7 +79,7 @@ class Recorder:
             self._contact = contact.state
             at = now.wall - (now.monotonic - contact.since)
             self._found.append(
-                Happening(Kind.CONTACT, at, contact.reason, state=contact.state.value)
+                Happening(Kind.CONTACT, at, contact.cause, state=contact.state.value)
             )
         self._follow_records(now)
         self._follow_holds(now)

@@ -71,6 +71,8 @@ class ContactStatus:
     since: float | None = None
     last_answer: float | None = None
     is_answering: bool = False
+    cause: str = ""
+    """Why it is in that state, as `reason` is what was seen last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Status:
             "contact": {
                 "state": self.contact.state,
                 "reason": self.contact.reason,
+                "cause": self.contact.cause or self.contact.reason,
                 "since": timestamp(self.contact.since),
                 "lastAnswer": timestamp(self.contact.last_answer),
                 "answering": self.contact.is_answering,
@@ -266,6 +269,7 @@ def contact_status(contact: Contact, now: Moment) -> ContactStatus:
         wall(contact.since),
         wall(contact.last_answer),
         contact.is_answering,
+        contact.cause,
     )
 
 

@@ -267,6 +267,21 @@ def test_the_reason_is_that_of_the_newest_bad_round() -> None:
     assert (contact.reason, seen.reason) == ("f", "HTTP 500")
 
 
+def test_the_cause_is_that_of_the_round_that_led_to_the_state() -> None:
+    """It stays as long as the state, whatever is seen meanwhile."""
+    contact = initial_contact(0.0)
+    for second in range(1, 4):
+        contact = probe(contact, "f", float(second))
+    assert (contact.state, contact.cause) == (LOST, "f")
+    for outcome in "5da":
+        contact = probe(contact, outcome, 4.0)
+        assert (contact.state, contact.cause) == (LOST, "f")
+    assert contact.reason == "answers again, a"
+    for second in range(5, 60):
+        contact = probe(contact, "a", float(second))
+    assert (contact.state, contact.cause) == (REACHABLE, "a")
+
+
 def test_since_is_when_the_state_was_entered() -> None:
     """It does not move with rounds that change nothing."""
     contact = initial_contact(0.0)

@@ -107,6 +107,13 @@ def test_line_of_somebody_else_is_no_happening(damage: dict[str, Any]) -> None:
     assert from_entry({**FULL.as_entry(), **damage}) is None
 
 
+def test_contact_is_told_with_why_it_changed(told: Told) -> None:
+    """Also by a loop that was held up until the API answered again."""
+    late = replace(lost(), reason="answers again, HTTP 200", entry_reason="connection refused")
+    (one,) = told.cycle(seen(late), 5.0)
+    assert (one.state, one.reason) == ("lost", "connection refused")
+
+
 def test_contact_is_told_when_it_changes(told: Told) -> None:
     """Once per state, at the time at which it changed; a suspicion is no change."""
     assert told.cycle(seen(), 1.0) == []

@@ -88,6 +88,7 @@ def test_document_of_a_node_at_rest() -> None:
         "contact": {
             "state": "reachable",
             "reason": "ok",
+            "cause": "ok",
             "since": None,
             "lastAnswer": None,
             "answering": False,
@@ -282,7 +283,9 @@ def test_contact_is_told_in_wall_time() -> None:
     """Times of the machine's clock are placed on the wall clock of now, whatever it did since."""
     contact = Contact(ContactState.LOST, 900.0, "refused", last_answer=890.0, is_answering=True)
     told = contact_status(contact, at(1000.0))
-    expected = ContactStatus("lost", "refused", WALL_AT_BOOT + 900, WALL_AT_BOOT + 890, True)
+    expected = ContactStatus(
+        "lost", "refused", WALL_AT_BOOT + 900, WALL_AT_BOOT + 890, True, "refused"
+    )
     assert told == expected
     never = contact_status(Contact(ContactState.SUSPECT, 900.0, "not probed yet"), at(1000.0))
     assert never.last_answer is None
