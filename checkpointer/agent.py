@@ -27,7 +27,8 @@ from checkpointer.core.itself import to_record
 from checkpointer.core.lease import HOLD_SECONDS, Claim, Turn, under_way_since
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
-from checkpointer.core.plan import Memory, Plan
+from checkpointer.core.plan import Memory, Plan, Snapshot
+from checkpointer.core.sentence import sentence
 from checkpointer.core.turns import Masters, has_company
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
@@ -479,15 +480,21 @@ class Agent:
             self._events = self._runtime.watch(self._wake.set)
 
     def _tell(self, plan: Plan, seen: Observation) -> None:
-        """Log the sentence when what it says has changed."""
+        """Log the sentence when what it says has changed.
+
+        Looking at pods again is no change: a snapshot that stored anything is told of by itself.
+        """
+        actions = [a for a in plan.actions if self._dry_run or not isinstance(a, Snapshot)]
         told = (
             seen.contact.state.value,
-            tuple((type(action), action.workload) for action in plan.actions),
+            tuple((type(action), action.workload) for action in actions),
             tuple((workload, standing.state) for workload, standing in plan.standings.items()),
         )
         if told != self._told:
             self._told = told
-            log.info("%s%s", "dry run: " if self._dry_run else "", plan.sentence)
+            own = seen.itself.workload if seen.itself is not None else None
+            said = sentence(seen, actions, plan.standings, own)
+            log.info("%s%s", "dry run: " if self._dry_run else "", said)
 
     def _tell_problems(self, seen: Observation, was_asked: bool) -> None:
         pods = ""

@@ -176,6 +176,23 @@ def test_dry_run_says_what_and_changes_nothing(
     assert len(judged) == (0 if is_lost else 1)
 
 
+def test_the_log_does_not_tell_of_looking_at_pods_again(
+    web: SimulatedNode, begin: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is stored has a line of its own; a look that stores nothing changes nothing."""
+    caplog.set_level(logging.INFO)
+    begin(timing={**QUICK["timing"], "resync": "200ms"})
+
+    def told() -> list[str]:
+        return [m for m in caplog.messages if m.startswith(("contact ", "stored "))]
+
+    wait_until(lambda: f"stored {WEB} revision 1" in told(), 5, "the checkpoint")
+    run_pod(web, "etcd", {"name": "etcd", "image": "etcd"})
+    wait_until(lambda: "contact reachable (HTTP 200): 2 standby" in told(), 5, "another one")
+    assert not any("snapshot" in message for message in told())
+    assert len(set(told())) == len(told())
+
+
 def test_agent_at_rest_does_not_turn(web: SimulatedNode, begin: Any) -> None:
     """Its own writes wake it once at most; after that it sleeps until its tick."""
     agent = begin()
