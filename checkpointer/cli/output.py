@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ FORMS = ("table", "wide", "json", "yaml", "name")
 
 _GAP = "   "
 _LEAST_LAST = 24
+_STACKED_INDENT = 2
 _STYLES = {
     "green": ("ok", "standby", "reachable", "present", "running", "yes", "parent", "restarted"),
     "cyan": ("active", "copy", "held"),
@@ -221,23 +222,44 @@ def _plain(titles: list[str], rows: list[list[str]]) -> str:
 def _coloured(titles: list[str], rows: list[list[str]]) -> str:
     """Fold the last column into what is left of the terminal's width.
 
-    On one that has not even the room for that, rows go on in the next line as they are: letters
-    below each other help nobody.
+    Where that is no room for words, the first column gets a line of its own, above the others.
+    """
+    console = _console()
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    is_stacked = len(widths) > 1 and _room(console, widths) < min(widths[-1], _LEAST_LAST)
+    lines: list[Any] = []
+    for row in [titles, *rows]:
+        cells = [(one, "bold" if row is titles else _style_of(one)) for one in row]
+        if is_stacked:
+            lines += [*_cells(console, cells[:1], widths[:1], 0)]
+            lines += [*_cells(console, cells[1:], widths[1:], _STACKED_INDENT)]
+        else:
+            lines += [*_cells(console, cells, widths, 0)]
+    return _printed(console, lines)
+
+
+def _cells(
+    console: Any, cells: Sequence[tuple[str, str]], widths: Sequence[int], margin: int
+) -> Iterator[Any]:
+    """Yield the lines of one row's cells, each a text with its style.
+
+    On a terminal that has not even the room for a folded one, the last goes on in the next line
+    as it is: letters below each other help nobody.
     """
     from rich.text import Text
 
-    console = _console()
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    indent = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
-    room = console.width - indent
-    lines = []
-    for row in [titles, *rows]:
-        cells = [f"{cell:<{width}}{_GAP}" for cell, width in zip(row, widths[:-1], strict=False)]
-        styles = ["bold"] * len(row) if row is titles else [_style_of(cell) for cell in row]
-        first, *rest = _folded(row[-1], room) if room >= _LEAST_LAST else [row[-1]]
-        lines.append(Text.assemble(*zip([*cells, first], styles, strict=True)))
-        lines += [Text(" " * indent + line, styles[-1]) for line in rest]
-    return _printed(console, lines)
+    *others, (last, style) = cells
+    room = _room(console, widths) - margin
+    first, *rest = _folded(last, room) if room >= min(widths[-1], _LEAST_LAST) else [last]
+    before = [(f"{text:<{w}}{_GAP}", look) for (text, look), w in zip(others, widths, strict=False)]
+    yield Text.assemble(" " * margin, *before, (first, style))
+    indent = " " * (console.width - room)
+    yield from (Text(indent + line, style) for line in rest)
+
+
+def _room(console: Any, widths: Sequence[int]) -> int:
+    """Return what is left of the terminal's width for the last column; negative if it is less."""
+    return int(console.width) - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
 
 
 def _style_of(text: str) -> str:

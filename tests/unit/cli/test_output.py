@@ -16,7 +16,7 @@ from checkpointer.errors import CheckpointerError
 ROWS = [("kube-system/daemonset/kube-apiserver", "standby", "its parent to come back by itself")]
 
 
-@pytest.mark.parametrize(("columns", "lines"), [("40", 2), ("75", 3), ("200", 2)])
+@pytest.mark.parametrize(("columns", "lines"), [("20", 4), ("40", 5), ("75", 3), ("200", 2)])
 def test_on_a_terminal_words_stay_whole(
     columns: str, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -31,6 +31,27 @@ def test_on_a_terminal_words_stay_whole(
     words = re.sub(r"\x1b\[[0-9;]*m", "", out).split()
     assert words == ["WORKLOAD", "STATE", "WAITS-FOR", *" ".join(ROWS[0]).split()]
     assert len(out.splitlines()) == lines
+
+
+def test_a_table_wider_than_the_terminal_has_two_lines_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name above the rest, so that the columns of `status` stay columns at 80."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    name = "kube-system/deployment/kube-controller-manager"
+    waits = "stage 0 to bring contact back, 29 s more"
+    row = (name, "waiting", "nothing", "1", "8m10s", "364d", waits)
+    print_table(table("WORKLOAD STATE RUNS REVISION AGE TOKEN WAITS-FOR", [row]))
+    out = capsys.readouterr().out
+    assert re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines() == [
+        "WORKLOAD",
+        "  STATE     RUNS      REVISION   AGE     TOKEN   WAITS-FOR",
+        name,
+        "  waiting   nothing   1          8m10s   364d    stage 0 to bring contact back,",
+        "                                                 29 s more",
+    ]
 
 
 def test_nothing_in_a_cell_can_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
