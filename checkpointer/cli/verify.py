@@ -55,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         ABOUT,
-        {0: "all of it is good", EXIT_NO: "something is not; the table says what"},
+        {
+            0: "all of it is good",
+            EXIT_NO: "something is not, the table says what; or nothing is stored",
+        },
     )
     parser.add_argument(
         "workloads", nargs="*", metavar="WORKLOAD", help="[NAMESPACE/[KIND/]]NAME (default: all)"
@@ -85,7 +88,7 @@ def _verify(arguments: argparse.Namespace, config: Config) -> int:
     )
     for line in dict.fromkeys((*_reasons(found), *problems)):
         note(line)
-    is_good = not problems and all(one.is_good for one in found)
+    is_good = bool(found) and not problems and all(one.is_good for one in found)
     return 0 if is_good else EXIT_NO
 
 

@@ -95,6 +95,13 @@ def test_verify_is_good_when_all_is(stand: Any) -> None:
     assert answer.out.splitlines()[1].split() == [NAME, "1", "ok", "ok", "present", "-"]
 
 
+def test_verify_of_nothing_is_not_good(stand: Any) -> None:
+    """A script that goes by the exit status must not take an empty store for a node that is fit."""
+    answer = stand.run("verify")
+    assert answer.status == 3
+    assert answer.err == f"no checkpoints in {stand.store.root}\n"
+
+
 def test_verify_tells_what_is_not_good(stand: Any) -> None:
     """By the exit status, the table, and a sentence that says what to do."""
     stand.add_revision()
