@@ -43,6 +43,10 @@ EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
 EPILOG = """exit status: 0 every pod is checkpointable, with warnings or without; 3 at least one is
 not; 2 wrong usage or configuration; 1 the file, or the API, could not be read"""
 
+_WITHOUT_API = (
+    "try another --kubeconfig FILE; without the API, a pod in a file is explained by -f FILE"
+)
+
 Pod = Mapping[str, Any]
 
 
@@ -131,12 +135,15 @@ def _on_node(wanted: str, config: Config) -> Explained:
     namespace, slash, name = wanted.partition("/")
     if not (slash and namespace and name) or "/" in name:
         raise UsageError(f"{wanted}: expected NAMESPACE/POD, or -f FILE")
-    client = ApiClient(config.kubeconfig)
+    try:
+        client = ApiClient(config.kubeconfig)
+    except CheckpointerError as error:
+        raise CheckpointerError(f"{error}; {_WITHOUT_API}") from error
     try:
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
         found = client.find(path)
         if isinstance(found, Unknown):
-            raise CheckpointerError(f"{wanted}: {found.reason}")
+            raise CheckpointerError(f"{wanted}: {found.reason}; {_WITHOUT_API}")
         if found.value is None:
             raise CheckpointerError(f"{wanted}: there is no such pod")
         if not _mapping(found.value.get("metadata")).get("namespace"):

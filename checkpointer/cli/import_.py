@@ -10,16 +10,17 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from checkpointer.bootkube.files import Places, shown
+from checkpointer.bootkube.files import Places, read_old, shown
 from checkpointer.bootkube.takeover import Candidate, Cleaned, Settings, Takeover
 from checkpointer.cli.command import EXIT_NO, RefusedError, UsageError, carry_out, describe
 from checkpointer.cli.output import add_output_argument, note, print_found, table
 from checkpointer.config import Config
 from checkpointer.errors import CheckpointerError, printable
-from checkpointer.node.kubeconfig import read_kubeconfig
+from checkpointer.node.kubeconfig import KubeconfigError, read_kubeconfig
 from checkpointer.node.kubelet import Kubelet
 from checkpointer.node.patience import check_answers
 from checkpointer.settings import check, selection, snapshot_settings
+from checkpointer.store.durable import Disk
 from checkpointer.store.lock import InstanceLock
 from checkpointer.store.revisions import Store
 
@@ -85,9 +86,16 @@ def _run(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _take_over(arguments: argparse.Namespace, config: Config) -> list[Line]:
-    settings = _settings(arguments, config)
-    for folder in (config.store_directory, config.kubelet_directory, *settings.places.folders):
+    places = Places(
+        config.manifest_directory,
+        arguments.inactive_manifests,
+        arguments.secrets,
+        arguments.config_maps,
+        arguments.old_lock,
+    )
+    for folder in (config.store_directory, config.kubelet_directory, *places.folders):
         check_answers(folder)
+    settings = _settings(places, config)
     store = Store(config.store_directory)
     takeover = Takeover(
         settings,
@@ -104,21 +112,27 @@ def _take_over(arguments: argparse.Namespace, config: Config) -> list[Line]:
     return [_cleaned(line, cleaned) for line in lines]
 
 
-def _settings(arguments: argparse.Namespace, config: Config) -> Settings:
-    places = Places(
-        config.manifest_directory,
-        arguments.inactive_manifests,
-        arguments.secrets,
-        arguments.config_maps,
-        arguments.old_lock,
-    )
+def _settings(places: Places, config: Config) -> Settings:
     node_name = config.node_name or socket.gethostname().lower()
-    server = config.endpoints[0] if config.endpoints else None
-    if server is None and not config.service.host:
-        server = read_kubeconfig(config.kubeconfig).server
+    server = _server(places, config)
     return Settings(
         places, selection(config.selection), snapshot_settings(config, node_name, server)
     )
+
+
+def _server(places: Places, config: Config) -> str | None:
+    """Return the API's address for copies; None where none is needed."""
+    if config.endpoints or config.service.host:
+        return config.endpoints[0] if config.endpoints else None
+    try:
+        return read_kubeconfig(config.kubeconfig).server
+    except KubeconfigError as error:
+        if not read_old(places, Disk().calls):
+            return None
+        raise CheckpointerError(
+            f"{error}; copies need the API's address: name another file with --kubeconfig FILE, "
+            "or the address with --set endpoints=https://HOST:PORT"
+        ) from error
 
 
 def _import(takeover: Takeover, candidates: tuple[Candidate, ...], config: Config) -> list[Line]:

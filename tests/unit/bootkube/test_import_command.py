@@ -67,6 +67,21 @@ def test_a_node_without_it_has_nothing_to_take_over(command: Command) -> None:
         )
 
 
+def test_a_kubeconfig_is_asked_for_only_where_something_needs_it(
+    command: Command, old_node: OldNode
+) -> None:
+    """And the message says how to do without one."""
+    missing = f"{old_node.root}/none.conf"
+    without = ("--set", "service.host=", "--kubeconfig", missing)
+    status, _, err = command(*without)
+    assert (status, err) == (0, "nothing of the bootkube checkpointer was found on this node\n")
+    old_node.keep_api_server()
+    status, _, err = command(*without)
+    assert status == 1
+    assert err.startswith(f"checkpointer: {missing}: No such file or directory; copies need the ")
+    assert "to import" in command(*without, "--set", "endpoints=https://10.0.0.1:6443")[1]
+
+
 @pytest.mark.parametrize("arguments", [(), ("--dry-run",), ("--clean-up",)])
 def test_without_yes_nothing_changes(
     command: Command, old_node: OldNode, arguments: tuple[str, ...]

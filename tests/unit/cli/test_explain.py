@@ -638,6 +638,7 @@ def test_a_kubeconfig_that_is_none_is_named(explain: Explain, folder: Path, cont
     answer = explain(WANTED)
     assert answer.status == 1
     assert "kubelet.conf" in answer.err
+    assert "a pod in a file is explained by -f FILE" in answer.err
 
 
 def test_it_changes_nothing(explain: Explain, cluster: Any, folder: Path, api: ApiServer) -> None:
