@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from checkpointer import __version__
@@ -79,7 +80,7 @@ def offline_status(config: Config, inquiry: Inquiry) -> Status:
         now,
         problems=troubles(folder, runtime, stored),
     )
-    return build_status(
+    status = build_status(
         AgentStatus(
             config.node_name or socket.gethostname().lower(), __version__, is_silent=is_silent
         ),
@@ -88,6 +89,7 @@ def offline_status(config: Config, inquiry: Inquiry) -> Status:
         verdicts={},
         details=DetailsReader(store).read(serving_revisions(seen)),
     )
+    return replace(status, cycle_at=None, cycle_seconds=None)  # there was none
 
 
 def _is_agent_there(config: Config) -> bool:

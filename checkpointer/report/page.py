@@ -38,7 +38,7 @@ p { margin: .2rem 0; } .dim { color: var(--dim); } .good { color: var(--good); }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; white-space: nowrap; } td.number { font-variant-numeric: tabular-nums; }
-td:nth-child(1), td:nth-child(4), td:nth-child(5), td:nth-child(7), td:nth-child(8) {
+td:nth-child(1), td:nth-child(5), td:nth-child(6), td:nth-child(8), td:nth-child(9) {
   white-space: nowrap; }
 ul { margin: .2rem 0; padding-left: 1.2rem; }
 """
@@ -86,6 +86,9 @@ def _about(document: Mapping[str, Any], now: datetime) -> str:
         f"pod-checkpointer {agent['version']}{mode}, process {agent['pid']}, started "
         f"{when(agent['startedAt'], now)}; last cycle {when(document['cycle']['time'], now)}"
     )
+    if kubelet := document["kubelet"]:
+        state = "running," if kubelet["listening"] else "down: it does not listen, was"
+        text += f"; kubelet {state} started {when(kubelet['startedAt'], now)}"
     return f'<p class="dim">{escape(text)}</p>'
 
 
@@ -114,7 +117,10 @@ def _checkpoints(checkpoints: Iterable[Mapping[str, Any]], now: datetime) -> str
     rows = "".join(_checkpoint(one, now) for one in checkpoints)
     if not rows:
         return "<h2>Checkpoints</h2><p>None: a reboot without the API brings nothing back.</p>"
-    names = ("Workload", "State", "Waits for", "Revision", "Taken", "Verdict", "Material", "Token")
+    names = (
+        *("Workload", "State", "Runs", "Waits for", "Revision"),
+        *("Taken", "Verdict", "Material", "Token"),
+    )
     head = "".join(f"<th>{name}</th>" for name in names)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<h2>Checkpoints</h2><div class="wide">{table}</div>'
@@ -136,6 +142,7 @@ def _checkpoint(one: Mapping[str, Any], now: datetime) -> str:
         f"{escape(one['namespace'])}/{escape(one['name'])}"
         f'<br><span class="dim">{escape(one["kind"])}</span>',
         state,
+        escape(_or_dash(one["runs"])),
         escape(one["waitsFor"]),
         f"{_or_dash(one['revision'])}{stage}" + _good(one) + _failed(one["failedRevisions"]),
         escape(when(one["revisionTakenAt"], now)) if one["revisionTakenAt"] else "-",
@@ -173,5 +180,5 @@ def _list(lines: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _or_dash(value: int | None) -> str:
+def _or_dash(value: int | str | None) -> str:
     return "-" if value is None else str(value)

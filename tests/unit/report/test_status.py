@@ -21,6 +21,7 @@ from checkpointer.core.standing import Standing
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.node.inquiry import Inquiry
 from checkpointer.offline import NOT_RUNNING, offline_status
+from checkpointer.report.page import page
 from checkpointer.report.status import (
     SOURCES,
     AgentStatus,
@@ -291,6 +292,18 @@ def test_contact_is_told_in_wall_time() -> None:
     assert never.last_answer is None
 
 
+def test_page_tells_what_runs_and_why_contact_is_lost() -> None:
+    """As the table on the node does: what was seen then, and what is seen now."""
+    document = status().as_document()
+    document["contact"] |= {"state": "lost", "cause": "refused", "reason": "timeout"}
+    document["checkpoints"][0]["runs"] = "copy"
+    shown = page(document)
+    assert b"<th>Runs</th>" in shown
+    assert b'<td class="number">copy</td>' in shown
+    assert b"refused; now: timeout" in shown
+    assert b"; kubelet running, started " in shown
+
+
 def test_time_that_no_calendar_has_is_none() -> None:
     """A clock gone mad, or a tampered token, does not break the status."""
     details = {API: RevisionDetails(token_expiry=1e300)}
@@ -333,6 +346,7 @@ def test_status_without_agent_and_with_a_runtime_that_hangs(
     assert document["contact"]["state"] == "unknown"
     assert document["contact"]["reason"] == NOT_RUNNING
     assert document["agent"]["running"] is False
+    assert (document["cycle"]["time"], document["cycle"]["seconds"]) == (None, None)
     assert document["checkpoints"] == []
     reasons = {one["source"]: one["reason"] for one in document["unknown"]}
     assert set(reasons) == {"pods", "runtime", "kubelet"}
