@@ -184,6 +184,11 @@ def socket_path(endpoint: str) -> str:
     return path
 
 
+def _silent(failed: str, waited_seconds: float) -> RuntimeSilentError:
+    waited = f"{waited_seconds:.1f}" if waited_seconds >= 1.0 else f"{waited_seconds:.1g}"
+    return RuntimeSilentError(f"{failed}: no answer within {waited} s")
+
+
 def _call_error(
     endpoint: str, method: Method[Answer], error: grpc.RpcError, waited_seconds: float
 ) -> RuntimeCallError:
@@ -192,7 +197,7 @@ def _call_error(
     failed = _failed(endpoint, method)
     details = " ".join((error.details() or "").split())[:_MAX_DETAIL_CHARACTERS]
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return RuntimeSilentError(f"{failed}: no answer within {waited_seconds:.1f} s")
+        return _silent(failed, waited_seconds)
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return RuntimeUnimplementedError(
             f"{failed}: it does not implement CRI runtime.v1.{method.service} there: {details}"
