@@ -221,8 +221,8 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     if contact["state"] == "lost" and contact["answering"]:
         yield "", "the API answers again; it is not trusted yet"
     if kubelet is not None:
-        listens = "running" if kubelet["listening"] else "nothing: it does not listen"
-        yield "kubelet", f"{listens}, started {age(seconds_since(kubelet['startedAt']))} ago"
+        listens = "running," if kubelet["listening"] else "down: it does not listen, was"
+        yield "kubelet", f"{listens} started {age(seconds_since(kubelet['startedAt']))} ago"
     if is_told:
         yield "last cycle", document["cycle"]["sentence"]
     yield from _troubles(document)
