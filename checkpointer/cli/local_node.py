@@ -132,7 +132,7 @@ def find_checkpoint(
         raise UsageError(f"{wanted}: there are several, say which: {which}")
     there = ", ".join(str(c.workload) for c in checkpoints)
     raise UsageError(
-        f"{wanted}: no checkpoint of that name; "
+        f"{wanted or repr(wanted)}: no checkpoint of that name; "
         + (f"there are: {there}" if there else f"{root} holds none at all")
     )
 

@@ -67,7 +67,7 @@ def _logs(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _container(pod: PodHere, name: str | None, is_previous: bool) -> Container:
-    """Return the container meant. Raises UsageError that says what there is."""
+    """Return the container meant. Raises UsageError or NodeError that says what there is."""
     names = list(dict.fromkeys(c.name for c in pod.containers))
     if not names:
         raise UsageError(f"{pod}: the runtime shows no container of it yet; try again in a moment")
@@ -84,7 +84,7 @@ def _container(pod: PodHere, name: str | None, is_previous: bool) -> Container:
     if not is_previous:
         return found[0]
     if len(found) < 2:
-        raise UsageError(f"{pod}: the runtime has kept no container {name} from before a restart")
+        raise NodeError(f"{pod}: the runtime has kept no container {name} from before a restart")
     return found[1]
 
 

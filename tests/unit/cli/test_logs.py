@@ -118,7 +118,9 @@ def test_logs_of_static_pods_copies_and_parents(stand: Any) -> None:
 def test_previous_is_that_of_the_container_before(stand: Any) -> None:
     """What a crash leaves is what one wants to read."""
     stand.place("etcd")
-    assert "from before a restart" in stand.run("logs", "etcd", "--previous").err
+    answer = stand.run("logs", "etcd", "--previous")
+    assert answer.status == 1
+    assert "from before a restart" in answer.err
     (old,) = stand.node.running("etcd")
     stand.node.runtime.kill(old.id, exit_code=3)
     wait_until(lambda: stand.node.running("etcd"), 5, "its restart")

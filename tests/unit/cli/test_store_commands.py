@@ -95,6 +95,13 @@ def test_verify_is_good_when_all_is(stand: Any) -> None:
     assert answer.out.splitlines()[1].split() == [NAME, "1", "ok", "ok", "present", "-"]
 
 
+def test_no_name_at_all_is_told_as_such(stand: Any) -> None:
+    """A variable of a script that is empty."""
+    answer = stand.run("show", "")
+    assert answer.status == 2
+    assert answer.err.startswith("checkpointer: '': no checkpoint of that name; ")
+
+
 def test_verify_of_nothing_is_not_good(stand: Any) -> None:
     """A script that goes by the exit status must not take an empty store for a node that is fit."""
     answer = stand.run("verify")
