@@ -54,7 +54,8 @@ def add_config_arguments(parser: argparse._ActionsContainer) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="one setting over the file and the environment, such as timing.grace=10s",
+        help="one setting over the file and the environment, such as timing.grace=10s; "
+        "docs/configuration.md lists them",
     )
     parser.add_argument("--node-name", metavar="NAME", help="same as --set nodeName=NAME")
     parser.add_argument("--kubeconfig", metavar="FILE", help="same as --set kubeconfig=FILE")
