@@ -71,9 +71,8 @@ def activation(
     if isinstance(occupancy, Unknown):
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
     found = occupancy.value
-    is_crashing = _is_crashing(revision.stage, track, situation) and is_partly_dead(found)
-    is_up = is_in_place(revision.stage, track, found) and not is_crashing
-    if found.copy_running or is_up:
+    is_up = is_in_place(revision.stage, track, found)
+    if found.copy_running or (is_up and not _is_lost_in_part(revision, found, track, situation)):
         standing = Standing("standby", "nothing: its containers run")
         return Step(standing, _up(revision.stage, track, found, situation))
     track = replace(
@@ -167,7 +166,7 @@ def _under_way(
             gone = replace(record, hand_over=hand_over.ended(record.hand_over))
             return Step(Standing("standby", "a parent"), track, record=gone)
         if any(p.ready and is_current(p, found.parent_up) for p in stays):
-            done = replace(record, hand_over=HandOver())
+            done = replace(record, hand_over=HandOver(), failed=())
             return Step(Standing("standby"), replace(track, parent_crashes=0), record=done)
     if found.copy_running:
         track = replace(track, copy_ran_at=situation.now)
@@ -330,6 +329,19 @@ def _is_crashing(stage: int, track: Track, situation: Situation) -> bool:
     What is not stage 0 dies for the API's absence, and so would its copy.
     """
     return stage == 0 and track.parent_crashes >= situation.rules.parent_crash_limit
+
+
+def _is_lost_in_part(
+    revision: Revision, occupancy: Occupancy, track: Track, situation: Situation
+) -> bool:
+    """Tell whether some of a stage-0 parent runs, and the rest does not come back.
+
+    It keeps dying, or the kubelet does not know the pod and starts nothing of it again.
+    """
+    if revision.stage > 0 or not is_partly_dead(occupancy):
+        return False
+    is_crashing = _is_crashing(revision.stage, track, situation)
+    return is_crashing or not _kubelet_may_know_parent(occupancy, situation)
 
 
 def _kubelet_may_know_parent(occupancy: Occupancy, situation: Situation) -> bool:

@@ -13,7 +13,7 @@ from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, active_revi
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.occupancy import Occupancy
-from checkpointer.core.parent import UP_SECONDS, has_run_for, is_in_place
+from checkpointer.core.parent import UP_SECONDS, has_run_for, is_in_place, is_partly_dead
 from checkpointer.core.plan import Activate, Track
 from checkpointer.core.runtime import Container, ContainerState
 from checkpointer.core.situation import Situation, Step
@@ -35,15 +35,21 @@ def keep_alive(
     containers = [c for c in occupancy.copy_containers if c.pod_uid == manifest.uid]
     if track.excused_attempts is None:
         track = _excused(track, containers)
-    if any(c.state is ContainerState.RUNNING for c in containers):
-        standing = Standing("active", _release_waits_for(situation))
+    running = {c.name for c in containers if c.state is ContainerState.RUNNING}
+    dead = [c for c in containers if c.state is ContainerState.EXITED and c.name not in running]
+    standing = Standing("active", _release_waits_for(situation))
+    if running and not dead:
         return Step(standing, _running(track, containers, now))
     track = replace(track, running_since=None)
     active = active_revision(checkpoint, manifest)
-    if is_in_place(active.stage if active else 1, track, occupancy):
+    stage = active.stage if active else 1
+    is_missed = stage == 0 and situation.contact.is_gone and is_partly_dead(occupancy)
+    if is_in_place(stage, track, occupancy) and not is_missed:
         return Step(Standing("active", "its parent, which runs"), _beside(track, containers, now))
-    if _is_crashing(containers, track, situation.rules.crash_limit):
+    if _is_crashing(dead, track, situation.rules.crash_limit):
         return _fall_back(checkpoint, manifest, occupancy, track, situation)
+    if running:
+        return Step(standing, _again(track, now))
     if _is_taken(manifest, occupancy, situation):
         return Step(Standing("active", "the kubelet to start its containers"), _again(track, now))
     kubelet = situation.kubelet
@@ -138,9 +144,8 @@ def _running(track: Track, containers: list[Container], now: float) -> Track:
     return _excused(track, containers) if now - since >= STEADY_SECONDS else track
 
 
-def _is_crashing(containers: list[Container], track: Track, limit: int) -> bool:
-    exited = [c for c in containers if c.state is ContainerState.EXITED]
-    return bool(exited) and max(c.attempt for c in exited) - (track.excused_attempts or 0) >= limit
+def _is_crashing(dead: list[Container], track: Track, limit: int) -> bool:
+    return bool(dead) and max(c.attempt for c in dead) - (track.excused_attempts or 0) >= limit
 
 
 def _fall_back(

@@ -99,7 +99,9 @@ def _release(
         refused="",
         copy_ran_at=None,
     )
-    return Step(standing, track, action, record=replace(record, failed=()))
+    if not way.to:  # until a parent is Ready, what kept crashing as a copy is not tried again
+        record = replace(record, failed=())
+    return Step(standing, track, action, record=record)
 
 
 def _with_refusal(track: Track, pods: Fact[tuple[Pod, ...]]) -> Track:

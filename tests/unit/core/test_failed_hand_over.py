@@ -28,6 +28,7 @@ from tests.unit.core.builders import (
     both,
     checkpoint,
     container_of,
+    copy_sandbox,
     dead,
     lost,
     made,
@@ -200,3 +201,55 @@ def test_once_a_refused_parent_is_deleted_the_next_of_its_template_is_tried_afte
     there = node.but(pods=Known((pod(uid="bad-uid", ready=False, template="T2"), OTHER_POD)))
     there = there.but(runtime=Known(both(COPY_RUNS, made(replace(fresh, uid="bad-uid")))))
     assert there.decide(NOW + 9999).actions == ()
+
+
+def test_an_api_server_whose_kubelet_does_not_know_it_is_down_beside_its_plugin() -> None:
+    """Nobody starts it again: it need not die another time."""
+    stored = checkpoint(API, revision(app_containers=TWO))
+    died = Known(with_deaths(1))
+    node = BOOTED.but(contact=lost(NOW - 5), checkpoints=Known((stored,)), runtime=died)
+    assert len(node.decide(NOW).actions) == 1
+    assert node.but(kubelet=Known(SAME_KUBELET)).decide(NOW).actions == ()
+
+
+def test_a_copy_whose_api_server_keeps_crashing_beside_its_plugin_falls_back() -> None:
+    """What runs of it is no API; nor is what runs of its parent."""
+    revisions = (revision(2, app_containers=TWO), revision(1, app_containers=TWO))
+    sandbox = copy_sandbox()
+    kms = container_of(sandbox, "kms", id="copy-kms")
+    crashed = dead(container_of(sandbox, id="copy-died"), RULES.crash_limit)
+    copy = Runtime((sandbox,), (kms, crashed))
+    node = ACTIVE.but(
+        manifests=Known((manifest(revision=2),)),
+        checkpoints=Known((checkpoint(API, *revisions),)),
+    )
+    for runtime in (copy, both(with_deaths(1), copy)):
+        (action,) = node.but(runtime=Known(runtime)).decide(NOW).actions
+        assert isinstance(action, Activate)
+        assert action.revision == 1
+    young = Runtime((sandbox,), (kms, dead(container_of(sandbox, id="copy-died"), 1)))
+    assert node.but(runtime=Known(young)).decide(NOW).actions == ()
+
+
+def test_what_kept_crashing_as_a_copy_is_not_tried_before_a_parent_is_ready() -> None:
+    """It made way for a parent that did not come up: the revision before brings the copy back."""
+    record = Record(parents=("parent-uid",), issue=4, hand_over=WAY, failed=(2,))
+    stored = checkpoint(API, revision(2), revision(1), record=record)
+    node = RELEASED.but(checkpoints=Known((stored,)))
+    (action,) = node.decide(NOW + 61).actions
+    assert isinstance(action, Activate)
+    assert action.revision == 1
+    up = node.but(
+        contact=reachable(),
+        pods=Known((pod(container_ids=frozenset({"parent-uid-apiserver"})), OTHER_POD)),
+        runtime=Known(PARENT_RUNS),
+    )
+    assert up.decide(NOW + 5).records[API].failed == ()
+    back = ACTIVE.but(
+        contact=reachable(NOW),
+        manifests=Known((manifest(),)),
+        checkpoints=Known((checkpoint(API, revision(1), record=Record(failed=(2,))),)),
+        pods=Known((pod(ready=False), OTHER_POD)),
+        runtime=Known(both(COPY_RUNS, made(parent_sandbox(created_at=stamp(NOW))))),
+    )
+    assert back.decide(NOW).records[API].failed == (2,)
