@@ -272,7 +272,7 @@ class Snapshooter:
             pod["metadata"]["uid"],
             pod["metadata"]["name"],
             tuple(sorted(labels.items())),
-            ("main",),
+            kind.containers,
             kind.stage,
             not kind.ports,
             created_at,
@@ -280,7 +280,7 @@ class Snapshooter:
             kind.on_host_network,
             template_of(pod["metadata"]["labels"]),
         )
-        spec = {"containers": [{"name": "main", "image": image}]}
+        spec = {"containers": pod["spec"]["containers"]}
         manifest = {"kind": "Pod", "metadata": {"labels": labels}, "spec": spec}
         stored = self.store.add(NewRevision(workload, revision, lambda _: manifest))
         keep = [r.number for r in checkpoint.revisions] if checkpoint else []

@@ -30,7 +30,8 @@ class ApiPod:
     is_marked: bool = True
     ready_at: float | None = None
     """By the node's clock, as the kubelet wrote it."""
-    container_id: str = ""
+    container_ids: dict[str, str] = field(default_factory=dict)
+    """By the containers' names, as the kubelet wrote them."""
     _raw: tuple[int, dict[str, Any]] | None = None
 
     @property
@@ -65,19 +66,25 @@ class ApiPod:
         if self.ready_at is not None:
             when = datetime.fromtimestamp(int(self.ready_at), UTC).isoformat()
             ready = {"type": "Ready", "status": "True", "lastTransitionTime": when}
-        identity = f"containerd://{self.container_id}" if self.container_id else ""
         return {
             "metadata": metadata,
             "spec": {
                 "hostNetwork": self.kind.on_host_network,
-                "containers": [{"name": "main", "image": f"image:{self.version}"}],
+                "containers": [
+                    {"name": name, "image": f"image:{self.version}"}
+                    for name in self.kind.containers
+                ],
             },
             "status": {
                 "phase": "Failed" if self.is_failed else "Running",
                 "conditions": [ready],
-                "containerStatuses": [{"name": "main", "containerID": identity}],
+                "containerStatuses": [self._status(name) for name in self.kind.containers],
             },
         }
+
+    def _status(self, name: str) -> dict[str, str]:
+        found = self.container_ids.get(name)
+        return {"name": name, "containerID": f"containerd://{found}" if found else ""}
 
 
 @dataclass

@@ -137,9 +137,11 @@ def _api_down(world: World, node: Node, event: Event) -> None:
 
 
 def _container_dies(world: World, node: Node, event: Event) -> None:
+    """Let a workload's containers die: all, or of two the one or the other."""
     kind = world.kind(event)
+    dying = (kind.containers, kind.containers[:1], kind.containers[-1:])[event.choice % 3]
     for container_id, process in list(node.runtime.processes.items()):
-        if process.kind is kind:
+        if process.kind is kind and process.container in dying:
             node.runtime.exit(container_id)
 
 

@@ -243,9 +243,9 @@ class Invariants:
             and node.now - self._seen[node.name, kind.name].up_at < GRACE_SECONDS
         ):
             self._fail("the kubelet is left time to restart what it knows", node, kind.name)
-        for process in node.runtime.processes.values():
+        for process in node.runtime.mains(kind):
             is_sound = not process.is_doomed and not process.is_copy
-            if process.kind is kind and is_sound and process.since < node.now:
+            if is_sound and process.since < node.now:
                 self._fail("nothing is activated beside a running parent", node, kind.name)
 
     def _is_taken_away(self, node: Node, kind: Kind) -> bool:
@@ -312,7 +312,7 @@ class Invariants:
     def _check_beside(self, node: Node, kind: Kind, seen: _Seen, can_use_api: bool) -> None:
         """Check for how long both have run. One that was started unseen, with no agent there, shows
         by the API alone that it serves: it is not given way to while nobody can ask that."""
-        both = [p for p in node.runtime.processes.values() if p.kind is kind and not p.is_doomed]
+        both = [p for p in node.runtime.mains(kind) if not p.is_doomed]
         is_unseen = any(not p.is_copy and p.since < node.agent_since for p in both)
         if len({p.is_copy for p in both}) < 2 or (is_unseen and not can_use_api):
             seen.beside_since = None

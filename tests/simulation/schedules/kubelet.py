@@ -3,7 +3,8 @@
 It knows its API pods only once it has listed them in its current run; before that it starts
 nothing of theirs, and stops nothing: a manifest that goes is not followed. What its admission
 refuses stays refused until it starts again or the pod has another UID. A pod's sandbox is made
-after its secrets have been fetched; a container that ends is started again after a backoff.
+after its secrets have been fetched; a container that ends is started again after a backoff of
+its own, in the same sandbox, whatever the pod's other one does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from checkpointer.manifest.mounted import MountedVolume
 from checkpointer.manifest.render import mark_of
 from tests.simulation.schedules.cluster import ApiPod
 from tests.simulation.schedules.runtime import Running
-from tests.simulation.schedules.workloads import NAMESPACE, Kind
+from tests.simulation.schedules.worker import Program, Worker
+from tests.simulation.schedules.workloads import MAIN, NAMESPACE, Kind
 
 if TYPE_CHECKING:
     from tests.simulation.schedules.node import Node
@@ -30,33 +32,6 @@ RELIST_SECONDS = 20.0
 FIRST_BACKOFF_SECONDS = 10.0
 LONGEST_BACKOFF_SECONDS = 300.0
 BACKOFF_FORGOTTEN_SECONDS = 600.0
-
-
-@dataclass(eq=False)
-class Worker:
-    """One pod that the kubelet runs."""
-
-    uid: str
-    name: str
-    kind: Kind
-    version: int
-    pod: ApiPod | None
-    """None for a static pod."""
-    labels: dict[str, str]
-    is_terminating: bool = False
-    is_waiting: bool = False
-    """For the API, from which its secrets come."""
-    has_secrets: bool = False
-    """Whether this kubelet has them."""
-    failures: int = 0
-    in_backoff: bool = False
-    since: float = 0.0
-    events: int = 0
-    """Makes what was planned for it void."""
-
-    @property
-    def source(self) -> str:
-        return "api" if self.pod else "file"
 
 
 @dataclass
@@ -137,6 +112,24 @@ class NodeKubelet:
         def do() -> None:
             if worker.events == number and self.workers.get(worker.uid) is worker:
                 what(worker)
+
+        self._after(seconds, do)
+
+    def _plan(
+        self,
+        worker: Worker,
+        program: Program,
+        seconds: float,
+        what: Callable[[Worker, Program], None],
+    ) -> None:
+        """Plan the next step of one container; whatever was planned for it before is void."""
+        program.events += 1
+        number = program.events
+
+        def do() -> None:
+            is_current = self.workers.get(worker.uid) is worker and program.events == number
+            if is_current and not worker.is_terminating:
+                what(worker, program)
 
         self._after(seconds, do)
 
@@ -254,26 +247,18 @@ class NodeKubelet:
 
     def _make_sandbox(self, worker: Worker, has_secrets: bool = False) -> None:
         runtime = self.node.runtime
-        worker.in_backoff = False
         if not runtime.answers:
             self._after_for(worker, 2.0, self._make_sandbox)
             return
-        sandbox = runtime.sandbox_of(worker.uid)
-        if sandbox is not None:
-            running = self._running(worker)
-            if running is not None:
-                worker.since = runtime.processes[running.id].since
-                self._report(worker)
-                self._watch_readiness(worker)
-            else:
-                self._start(worker)
+        if runtime.sandbox_of(worker.uid) is not None:
+            self._start_all(worker)
             return
         worker.has_secrets |= worker.pod is None or has_secrets or self.node.can_use_api()
         if not worker.has_secrets:
             worker.is_waiting = True
             return
         self._add_sandbox(worker)
-        self._after_for(worker, self._random(0.15, 0.3), self._start)
+        self._after_for(worker, self._random(0.15, 0.3), self._start_all)
 
     def _add_sandbox(self, worker: Worker) -> None:
         self.node.runtime.make_sandbox(
@@ -290,30 +275,67 @@ class NodeKubelet:
             )
         )
 
-    def _start(self, worker: Worker) -> None:
+    def _start_all(self, worker: Worker) -> None:
+        """Start what does not run and is not in its backoff, one after the other."""
+        seconds = 0.0
+        for program in worker.programs:
+            running = self._running(worker, program)
+            if running is not None:
+                program.since = self.node.runtime.processes[running.id].since
+                self._report(worker)
+                self._watch_readiness(worker, program)
+            elif not program.in_backoff:
+                if seconds:
+                    self._plan(worker, program, seconds, self._restart)
+                else:
+                    self._start(worker, program)
+                seconds = self._random(0.05, 0.2) if worker.kind.beside else 0.0
+
+    def _restart(self, worker: Worker, program: Program) -> None:
+        """Start one whose backoff has passed: in the pod's sandbox, or in a new one."""
+        program.in_backoff = False
+        if self.node.runtime.answers and self.node.runtime.sandbox_of(worker.uid) is not None:
+            self._start(worker, program)
+        else:
+            self._make_sandbox(worker)
+
+    def _start(self, worker: Worker, program: Program) -> None:
         node, runtime = self.node, self.node.runtime
         sandbox = runtime.sandbox_of(worker.uid)
         if not runtime.answers or sandbox is None:
-            self._after_for(worker, 1.0, self._make_sandbox)
+            self._plan(worker, program, 1.0, self._restart)
+            return
+        if self._running(worker, program) is not None:
             return
         if worker.pod is None and not self._is_in_folder(worker):
             return  # no longer synced, and with its sources not ready not stopped either
-        if any(c.id not in runtime.processes for c in runtime.containers_of(worker.uid)):
-            worker.failures += 1  # only a dead one that the runtime knows makes it count
-        is_taken = runtime.is_taken(worker.kind.ports)
-        is_broken = (worker.kind.name, worker.version) in node.cluster.broken
-        if worker.pod is None and worker.kind.name in node.bad_copies:
-            is_broken = True
-        worker.since, worker.has_secrets = node.now, True
+        if runtime.containers_of(worker.uid, program.name):
+            program.failures += 1  # only a dead one that the runtime knows makes it count
+        is_main = program.name == MAIN
+        is_taken = is_main and runtime.is_taken(worker.kind.ports)
+        is_broken = is_main and self._is_broken(worker)
+        program.events += 1
+        program.in_backoff = False
+        program.since, worker.has_secrets = node.now, True
         process = Running(
-            worker.kind, worker.pod is None, worker.version, node.now, is_taken or is_broken
+            worker.kind,
+            worker.pod is None,
+            worker.version,
+            node.now,
+            is_taken or is_broken,
+            program.name,
         )
         made = runtime.start(sandbox, process, node.stamp())
         if process.is_doomed:
             seconds = self._random(0.3, 0.8) if is_taken else self._random(1.0, 3.0)
             node.timeline.after(seconds, lambda: self._try_port(made.id, process, is_broken))
-        self._watch_readiness(worker)
+        self._watch_readiness(worker, program)
         node.timeline.after(worker.kind.boot_seconds + 0.001, node.readiness_changed)
+
+    def _is_broken(self, worker: Worker) -> bool:
+        if worker.pod is None and worker.kind.name in self.node.bad_copies:
+            return True
+        return (worker.kind.name, worker.version) in self.node.cluster.broken
 
     def _try_port(self, container_id: str, process: Running, is_broken: bool) -> None:
         """Let a program that is as far as its port have it, or die."""
@@ -327,54 +349,58 @@ class NodeKubelet:
         if not self.is_up or not self.node.runtime.answers:
             return
         for worker in self.workers.values():
-            if worker.since and not worker.is_terminating and self._running(worker) is None:
-                self._ended(worker)
-            elif worker.in_backoff and self._is_forgotten(worker):
-                worker.in_backoff = False
-                looked_between = self.node.random.random() < 0.1
-                step = self._make_empty_sandbox if looked_between else self._make_sandbox
-                self._after_for(worker, self._random(0.2, 1.2), step)
+            for program in worker.programs:
+                self._look_at(worker, program)
 
-    def _make_empty_sandbox(self, worker: Worker) -> None:
+    def _look_at(self, worker: Worker, program: Program) -> None:
+        if worker.is_terminating:
+            return
+        if program.since and self._running(worker, program) is None:
+            self._ended(worker, program)
+        elif program.in_backoff and self._is_forgotten(worker, program):
+            program.in_backoff = False
+            looked_between = self.node.random.random() < 0.1
+            step = self._make_empty_sandbox if looked_between else self._restart
+            self._plan(worker, program, self._random(0.2, 1.2), step)
+
+    def _make_empty_sandbox(self, worker: Worker, program: Program) -> None:
         """Make its sandbox as a kubelet does that saw its dead just before they were forgotten."""
         if self.node.runtime.answers and self.node.runtime.sandbox_of(worker.uid) is None:
             self._add_sandbox(worker)
-            worker.in_backoff = True
-            self._after_for(worker, self._backoff_of(worker), self._make_sandbox)
+        program.in_backoff = True
+        self._plan(worker, program, self._backoff_of(program), self._restart)
 
-    def _is_forgotten(self, worker: Worker) -> bool:
+    def _is_forgotten(self, worker: Worker, program: Program) -> bool:
         """Tell whether its sandbox has ended and no dead container is known: it has no backoff."""
         runtime = self.node.runtime
         return not (
-            worker.is_terminating
-            or runtime.sandbox_of(worker.uid)
-            or runtime.containers_of(worker.uid)
+            runtime.sandbox_of(worker.uid) or runtime.containers_of(worker.uid, program.name)
         )
 
-    def _ended(self, worker: Worker) -> None:
-        lived, worker.since = self.node.now - worker.since, 0.0
+    def _ended(self, worker: Worker, program: Program) -> None:
+        lived, program.since = self.node.now - program.since, 0.0
         if lived >= BACKOFF_FORGOTTEN_SECONDS:
-            worker.failures = min(worker.failures, 1)
-        seconds = self._backoff_of(worker)
-        worker.in_backoff = True
-        self._after_for(worker, seconds + self._random(0.2, 1.2), self._make_sandbox)
+            program.failures = min(program.failures, 1)
+        seconds = self._backoff_of(program)
+        program.in_backoff = True
+        self._plan(worker, program, seconds + self._random(0.2, 1.2), self._restart)
         self._report(worker)
 
-    def _backoff_of(self, worker: Worker) -> float:
-        backoff = FIRST_BACKOFF_SECONDS * 2.0 ** min(max(worker.failures - 1, 0), 10)
-        return min(backoff, LONGEST_BACKOFF_SECONDS) if worker.failures else 0.0
+    def _backoff_of(self, program: Program) -> float:
+        backoff = FIRST_BACKOFF_SECONDS * 2.0 ** min(max(program.failures - 1, 0), 10)
+        return min(backoff, LONGEST_BACKOFF_SECONDS) if program.failures else 0.0
 
-    def _running(self, worker: Worker) -> Container | None:
+    def _running(self, worker: Worker, program: Program) -> Container | None:
         processes = self.node.runtime.processes
-        found = self.node.runtime.containers_of(worker.uid)
+        found = self.node.runtime.containers_of(worker.uid, program.name)
         return next((c for c in found if c.id in processes), None)
 
-    def _watch_readiness(self, worker: Worker) -> None:
+    def _watch_readiness(self, worker: Worker, program: Program) -> None:
         """Look at its probe when it should have passed: it may be the copy that answers it."""
-        number = worker.events
+        number = program.events
 
         def look() -> None:
-            if self.workers.get(worker.uid) is worker and worker.events == number:
+            if self.workers.get(worker.uid) is worker and program.events == number:
                 self._report(worker)
 
         quick = min(worker.kind.boot_seconds, 0.5)
@@ -386,12 +412,13 @@ class NodeKubelet:
         pod = worker.pod
         if pod is None or not self.knows_pods or not self.node.can_use_api():
             return
-        running = self._running(worker)
-        ready = running is not None and self._passes_probe(worker, running)
-        containers = self.node.runtime.containers_of(worker.uid)
-        shown = containers[-1].id if containers else ""
-        if (pod.ready_at is not None) != ready or pod.container_id != shown:
-            pod.container_id = shown
+        running = [self._running(worker, program) for program in worker.programs]
+        main = running[0]
+        ready = main is not None and all(running) and self._passes_probe(worker, main)
+        known = [self.node.runtime.containers_of(worker.uid, p.name) for p in worker.programs]
+        shown = {of_name[-1].name: of_name[-1].id for of_name in known if of_name}
+        if (pod.ready_at is not None) != ready or pod.container_ids != shown:
+            pod.container_ids = shown
             if not ready:
                 pod.ready_at = None
             elif pod.ready_at is None:
@@ -402,10 +429,8 @@ class NodeKubelet:
         process = self.node.runtime.processes[running.id]
         if not process.is_doomed:
             return self.node.now - process.since >= worker.kind.boot_seconds
-        others = self.node.runtime.processes.values()
-        return worker.kind.on_host_network and any(
-            p.kind is worker.kind and not p.is_doomed for p in others
-        )
+        others = self.node.runtime.mains(worker.kind)
+        return worker.kind.on_host_network and any(not p.is_doomed for p in others)
 
     def _is_in_folder(self, worker: Worker) -> bool:
         return worker.uid in self.manifests()

@@ -143,7 +143,7 @@ class Node:
             found = []
             self._serving_of, self._serving_at = version, None
             for process in self.runtime.processes.values():
-                if process.is_doomed:
+                if process.is_doomed or not process.is_main:
                     continue
                 if now - process.since >= process.kind.boot_seconds:
                     found.append(process.kind.name)

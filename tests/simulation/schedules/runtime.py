@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.errors import CheckpointerError
-from tests.simulation.schedules.workloads import Kind
+from tests.simulation.schedules.workloads import MAIN, Kind
 
 
 class NoAnswerError(CheckpointerError):
@@ -25,6 +25,12 @@ class Running:
     since: float
     is_doomed: bool
     """Whether it is about to die: its port is taken, or it is broken."""
+    container: str = MAIN
+
+    @property
+    def is_main(self) -> bool:
+        """Tell whether it is the one that holds its kind's ports."""
+        return self.container == MAIN
 
 
 class Watch:
@@ -47,8 +53,9 @@ class NodeRuntime:
         self._wakes: list[Callable[[], None]] = []
         self._listed: Runtime | None = None
         self._made = 0
-        self._attempts: dict[str, int] = {}
-        """The newest start of each pod's container, which its log's name tells."""
+        self._attempts: dict[tuple[str, str], int] = {}
+        """The newest start of each pod's containers, by its UID and their name: its log's name
+        tells it."""
         self.version = 0
         """Another one after each change of what runs."""
 
@@ -105,16 +112,20 @@ class NodeRuntime:
         return made
 
     def start(self, sandbox: Sandbox, process: Running, created_at: int) -> Container:
-        """Start the pod's container; the dead one before the last is forgotten."""
-        dead = [c for c in self.containers_of(sandbox.uid) if c.state is ContainerState.EXITED]
+        """Start one of the pod's containers; the dead one of its name before the last is
+        forgotten."""
+        name = process.container
+        known = self.containers_of(sandbox.uid, name)
+        dead = [c for c in known if c.state is ContainerState.EXITED]
         for old in dead[:-1]:
             del self._containers[old.id]
         self._made += 1
-        attempt = self._attempts[sandbox.uid] = self._attempts.get(sandbox.uid, -1) + 1
+        attempt = self._attempts.get((sandbox.uid, name), -1) + 1
+        self._attempts[sandbox.uid, name] = attempt
         made = Container(
             f"c{self._made}",
             sandbox.id,
-            "main",
+            name,
             sandbox.namespace,
             sandbox.name,
             sandbox.uid,
@@ -156,7 +167,7 @@ class NodeRuntime:
             i: c for i, c in self._containers.items() if c.pod_uid != uid or i in self.processes
         }
         self._sandboxes = {i: s for i, s in self._sandboxes.items() if s.uid != uid or s.ready}
-        self._attempts.pop(uid, None)
+        self._attempts = {key: n for key, n in self._attempts.items() if key[0] != uid}
         self.tell()
 
     def sandbox_of(self, uid: str) -> Sandbox | None:
@@ -166,14 +177,20 @@ class NodeRuntime:
     def ready_sandboxes(self) -> Iterator[Sandbox]:
         return (s for s in self._sandboxes.values() if s.ready)
 
-    def containers_of(self, uid: str) -> list[Container]:
-        return [c for c in self._containers.values() if c.pod_uid == uid]
+    def containers_of(self, uid: str, name: str) -> list[Container]:
+        """Return the pod's containers of this name, dead ones included, oldest first."""
+        return [c for c in self._containers.values() if c.pod_uid == uid and c.name == name]
+
+    def mains(self, kind: Kind) -> list[Running]:
+        """Return the processes that do this workload's work, or are about to die of it."""
+        return [p for p in self.processes.values() if p.kind is kind and p.is_main]
 
     def is_taken(self, ports: tuple[int, ...]) -> bool:
         """Tell whether a process that stays holds one of these ports of the host."""
         return any(
-            not (process.is_doomed or process.kind.shares_a_port) and port in process.kind.ports
+            port in process.kind.ports
             for process in self.processes.values()
+            if process.is_main and not (process.is_doomed or process.kind.shares_a_port)
             for port in ports
         )
 

@@ -21,9 +21,11 @@ from checkpointer.core.plan import Remove
 from checkpointer.core.turns import Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
-from tests.simulation.schedules.workloads import API
+from tests.simulation.schedules.node import Node
+from tests.simulation.schedules.workloads import API, DNS, MANAGER, Kind
 from tests.simulation.schedules.world import (
     LAYOUTS,
+    SETTLED_SECONDS,
     Layout,
     Schedule,
     World,
@@ -115,6 +117,70 @@ def test_a_power_cycle_of_a_self_hosted_node_is_one_activation_and_one_release(
         "Release kube-apiserver",
     ]
     assert world.invariants.longest_down <= 10.0
+
+
+PLUGIN = Layout("plugin", (replace(API, beside="kms"), MANAGER, DNS), 1, True)
+SIDECAR = Layout("sidecar", (replace(DNS, beside="metrics"),), 1, False)
+
+
+def world_with(folder: Path, form: Layout, *events: Event) -> World:
+    return World(replace(schedule("single", *events), layout=form), folder)
+
+
+def restarts(node: Node, kind: Kind) -> dict[str, int]:
+    """Return the restart counts of a workload's newest containers here, by their names."""
+    shown = node.runtime.observe()
+    assert isinstance(shown, Known)
+    mine = [c for c in shown.value.containers if c.pod_name.startswith(kind.name)]
+    return {container.name: container.attempt for container in mine}
+
+
+def test_a_crash_looping_container_leaves_the_one_beside_it_alone(folder: Path) -> None:
+    """Each has a backoff of its own, in one sandbox; the pod is Ready only with both."""
+    world = world_with(folder, SIDECAR, Event(5.0, "broken rollout", seconds=240.0))
+    node, seen = world.nodes[0], []
+
+    def look() -> None:
+        pods = world.cluster.pods_of(node.name)
+        sandboxes = len(list(node.runtime.ready_sandboxes()))
+        seen.append((restarts(node, DNS), sandboxes, [p.ready_at for p in pods]))
+        seen.append(node.is_serving(world.cluster.kinds[0]))
+
+    world.timeline.at(SETTLED_SECONDS + 60.0, look)
+    assert world.run().broken is None
+    (counts, sandboxes, ready), is_serving = seen
+    assert counts["metrics"] == 0
+    assert counts["main"] >= 3
+    assert (sandboxes, ready, is_serving) == (1, [None], False)
+
+
+def test_a_container_that_serves_nothing_dies_alone(folder: Path) -> None:
+    """The API server beside it serves on, and is not started again; no copy comes."""
+    world = world_with(folder, PLUGIN, Event(5.0, "container dies", choice=2))
+    assert world.run().broken is None
+    assert restarts(world.nodes[0], API) == {"main": 0, "kms": 1}
+    assert world.invariants.api_gaps == []
+    assert actions(world, "Activate") == []
+
+
+def test_a_copy_has_both_containers(folder: Path) -> None:
+    """A power cycle of an API server with a plugin is one activation and one release as well."""
+    world = world_with(folder, PLUGIN, Event(5.0, "power cut"))
+    names = set()
+    node = world.nodes[0]
+
+    def note() -> None:
+        processes = node.runtime.processes.values()
+        names.update(p.container for p in processes if p.is_copy and p.kind.is_api)
+
+    for tenths in range(600):
+        world.timeline.at(SETTLED_SECONDS + tenths / 10, note)
+    assert world.run().broken is None
+    assert names == {"main", "kms"}
+    assert actions(world, "Activate", "Release") == [
+        "Activate kube-apiserver",
+        "Release kube-apiserver",
+    ]
 
 
 def test_a_power_cycle_in_the_dark_brings_every_workload_back(folder: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from checkpointer.core.workload import Workload
 
 NAMESPACE = "kube-system"
+MAIN = "main"
+"""The container whose program holds the ports and does the work."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,13 @@ class Kind:
     is_controller: bool = False
     is_way: bool = False
     """Whether the node reaches the API through it."""
+    beside: str = ""
+    """The name of a second container, such as a plugin: it holds no port, serves nothing, and
+    runs whatever becomes of the main one."""
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        return (MAIN, self.beside) if self.beside else (MAIN,)
 
     @property
     def workload(self) -> Workload:
