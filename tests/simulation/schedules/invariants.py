@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known
 from checkpointer.core.lease import FRESH_SECONDS, LONGEST_SECONDS, under_way_since
-from checkpointer.core.plan import Activate, Plan, Release, Remove
+from checkpointer.core.plan import Action, Activate, Plan, Release, Remove
+from checkpointer.core.rules import Rules
 from tests.simulation.schedules.node import Node
 from tests.simulation.schedules.workloads import Kind
 
@@ -41,6 +42,11 @@ NEEDS_NO_TURN = ("its parent is Ready", "its parent is not selected any more")
 """Why a copy goes without a hand-over."""
 ENDING_SECONDS = 1.0
 """How long an API server that is given way may still serve."""
+DEADLINE_SECONDS = Rules().hand_over_seconds
+RETURN_SECONDS = 15.0
+"""How much longer than a hand-over's deadline the API of a single node may be away: its copy serves
+some 3 s after its manifest is written (the folder's event, a sandbox, the boot). It may have lost
+its first start to the parent's last one, and be started again after 10 s."""
 CYCLES_PER_MINUTE = 500
 """With 50 ms between two cycles it could be 1200."""
 WRITES_PER_MINUTE = 300
@@ -65,6 +71,9 @@ class _Seen:
     dark_at: float = 0.0
     """When the copy was last needed, or not there."""
     had_revision: bool = False
+    given_way_at: float | None = None
+    """When its copy last made way; None once a hand-over and what may follow it are over."""
+    given_way_boot: int = 0
 
 
 @dataclass
@@ -103,6 +112,8 @@ class Invariants:
         self.api_gaps: list[tuple[float, float]] = []
         """From when to when no API server of a self-hosted cluster answered, wherever."""
         self.longest_down = 0.0
+        self.longest_given_way = 0.0
+        """The longest absence of a single node's API server amid or after a hand-over."""
         self._api_served = False
         self.longest_beside = 0.0
         self.longest_active = 0.0
@@ -144,6 +155,8 @@ class Invariants:
                     down = now - max(seen.up_at, seen.allowed_since)
                     if down > self.longest_down or down > self.down_seconds:
                         self._check_down(node, kind, down)
+                if seen.given_way_at is not None:
+                    self._check_hand_over(node, kind, seen)
         self._check_turns()
 
     def check_end(self) -> None:
@@ -177,6 +190,8 @@ class Invariants:
         assert node.agent is not None
         for action in plan.actions:
             kind = node.kind_of(action.workload)
+            if kind.is_api:
+                self._note_hand_over(node, self._seen[node.name, kind.name], action)
             if isinstance(action, Release) and kind.is_api:
                 watched.gave_way = node.boots, self._world.timeline.now
                 self._check_lease(node, action)
@@ -308,6 +323,30 @@ class Invariants:
             limit += BACKOFF_SECONDS
         if down > limit and self._has_sound_revision(node, kind):
             self._fail("what is wanted runs again in time", node, f"{kind.name}, {down:.0f} s")
+
+    def _note_hand_over(self, node: Node, seen: _Seen, action: Action) -> None:
+        """Note that one begins, or that its workload was activated for the loss of contact."""
+        if isinstance(action, Release):
+            seen.given_way_at, seen.given_way_boot = node.now, node.boots
+        elif isinstance(action, Activate) and seen.up_at > (seen.given_way_at or 0.0):
+            seen.given_way_at = None
+
+    def _check_hand_over(self, node: Node, kind: Kind, seen: _Seen) -> None:
+        """Check that a node's only API server is back by the deadline, the parent's or the copy's.
+
+        It counts from the last of: the release, the last moment at which it served, and whatever
+        happened to the node since. A reboot ends a hand-over, and masters have each other.
+        """
+        assert seen.given_way_at is not None
+        now, limit = node.now, DEADLINE_SECONDS + RETURN_SECONDS
+        is_past = seen.up_at == now and now - seen.given_way_at > limit
+        if is_past or node.boots != seen.given_way_boot or len(self._world.nodes) > 1:
+            seen.given_way_at = None
+            return
+        away = now - max(seen.given_way_at, seen.up_at, seen.allowed_since)
+        self.longest_given_way = max(self.longest_given_way, away)
+        if away > limit and self._has_sound_revision(node, kind):
+            self._fail("a hand-over ends with an API server", node, f"away for {away:.0f} s")
 
     def _check_beside(self, node: Node, kind: Kind, seen: _Seen, can_use_api: bool) -> None:
         """Check for how long both have run. One that was started unseen, with no agent there, shows

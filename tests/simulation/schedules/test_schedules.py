@@ -14,7 +14,7 @@ import pytest
 
 from checkpointer import agent as agent_module
 from checkpointer.config import Config
-from checkpointer.core import situation
+from checkpointer.core import activation, hand_over, situation
 from checkpointer.core.contact import ContactRules
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.plan import Remove
@@ -254,6 +254,32 @@ def test_an_agent_that_breaks_a_promise_is_found_out(
     broken = world.run().broken
     assert broken is not None
     assert broken.promise == promise
+
+
+ROTTEN_PARENT = (Event(1.0, "revision rots", seconds=30.0), Event(40.0, "power cut"))
+"""The version of before is activated in the end, and makes way for a parent that cannot start."""
+
+
+def test_a_hand_over_to_a_parent_that_cannot_start_ends_with_the_copy(folder: Path) -> None:
+    """Long before its deadline: the parent dies at once, and again."""
+    world = World(schedule("single", *ROTTEN_PARENT, length=240.0), folder)
+    assert world.run().broken is None
+    assert "Release kube-apiserver" in actions(world, "Release")
+    assert 0.0 < world.invariants.longest_given_way < 60.0
+
+
+def test_an_agent_that_waits_for_its_parent_for_ever_is_found_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A simulation that cannot fail would prove nothing."""
+    monkeypatch.setattr(hand_over, "CRASHES", 1_000_000)
+    monkeypatch.setattr(activation, "LATE_SECONDS", 1e6)
+    world = World(schedule("single", *ROTTEN_PARENT, length=240.0), folder)
+    node = world.nodes[0]
+    node.config = replace(node.config, timing=replace(node.config.timing, hand_over_seconds=1e6))
+    broken = world.run().broken
+    assert broken is not None
+    assert broken.promise == "a hand-over ends with an API server"
 
 
 def test_a_failing_schedule_is_shrunk_to_the_events_that_matter(folder: Path) -> None:
