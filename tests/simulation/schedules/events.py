@@ -156,7 +156,7 @@ def _broken_rollout(world: World, node: Node, event: Event) -> None:
 
 
 def _revision_rots(world: World, node: Node, event: Event) -> None:
-    """A good rollout, after which the new version cannot start any more."""
+    """A good rollout, after which the new version cannot start any more; half of them die of it."""
     kind = world.kind(event)
     world.roll(kind, is_broken=False)
     version = world.cluster.versions[kind.name]
@@ -164,6 +164,8 @@ def _revision_rots(world: World, node: Node, event: Event) -> None:
     def rot() -> None:
         world.invariants.disturb()
         world.cluster.broken.add((kind.name, version))
+        for one in world.nodes if event.choice % 2 else ():
+            one.runtime.exit_all(kind, version)
 
     world.timeline.after(max(event.seconds, 30.0), rot)
 

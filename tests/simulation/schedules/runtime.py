@@ -145,6 +145,12 @@ class NodeRuntime:
             self._containers[container_id] = dead
             self.tell()
 
+    def exit_all(self, kind: Kind, version: int) -> None:
+        """Let every main container of this version end."""
+        for container_id, process in list(self.processes.items()):
+            if process.kind is kind and process.is_main and process.version == version:
+                self.exit(container_id)
+
     def let_live(self, process: Running) -> None:
         """Let a process that was about to die stay: it has got its port."""
         process.is_doomed = False

@@ -260,6 +260,14 @@ ROTTEN_PARENT = (Event(1.0, "revision rots", seconds=30.0), Event(40.0, "power c
 """The version of before is activated in the end, and makes way for a parent that cannot start."""
 
 
+def test_a_version_that_dies_and_cannot_start_again_is_replaced(folder: Path) -> None:
+    """Its parent crashes, then its copy, and the version of before serves."""
+    rotten = Event(1.0, "revision rots", seconds=90.0, choice=1)
+    world = world_of(folder, "single", rotten, length=240.0)
+    assert actions(world, "Activate").count("Activate kube-apiserver") >= 3
+    assert 20.0 < world.invariants.longest_down < 200.0
+
+
 def test_a_hand_over_to_a_parent_that_cannot_start_ends_with_the_copy(folder: Path) -> None:
     """Long before its deadline: the parent dies at once, and again."""
     world = World(schedule("single", *ROTTEN_PARENT, length=240.0), folder)
