@@ -335,18 +335,29 @@ class Invariants:
         """Check that a node's only API server is back by the deadline, the parent's or the copy's.
 
         It counts from the last of: the release, the last moment at which it served, and whatever
-        happened to the node since. A reboot ends a hand-over, and masters have each other.
+        happened to the node since. A Ready parent ends a hand-over, and so does a reboot; masters
+        have each other.
         """
         assert seen.given_way_at is not None
         now, limit = node.now, DEADLINE_SECONDS + RETURN_SECONDS
         is_past = seen.up_at == now and now - seen.given_way_at > limit
-        if is_past or node.boots != seen.given_way_boot or len(self._world.nodes) > 1:
+        is_over = is_past or self._has_ready_parent(node, kind)
+        if is_over or node.boots != seen.given_way_boot or len(self._world.nodes) > 1:
             seen.given_way_at = None
             return
         away = now - max(seen.given_way_at, seen.up_at, seen.allowed_since)
         self.longest_given_way = max(self.longest_given_way, away)
         if away > limit and self._has_sound_revision(node, kind):
             self._fail("a hand-over ends with an API server", node, f"away for {away:.0f} s")
+
+    def _has_ready_parent(self, node: Node, kind: Kind) -> bool:
+        """Tell whether the API says of a parent whose containers run that it is Ready."""
+        processes = node.runtime.processes
+        for pod in self._world.cluster.pods_of(node.name):
+            mine = [processes.get(pod.container_ids.get(name, "")) for name in kind.containers]
+            if pod.kind is kind and pod.ready_at is not None and all(mine):
+                return not any(process and process.is_doomed for process in mine)
+        return False
 
     def _check_beside(self, node: Node, kind: Kind, seen: _Seen, can_use_api: bool) -> None:
         """Check for how long both have run. One that was started unseen, with no agent there, shows
