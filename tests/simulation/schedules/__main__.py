@@ -24,9 +24,14 @@ from tests.simulation.schedules.world import (
     masters_cut,
     schedule_of,
     shrink,
+    with_plugin,
 )
 
-DRAWS: dict[str, Callable[[int], Schedule]] = {"all": schedule_of, "masters": masters_cut}
+DRAWS: dict[str, Callable[[int], Schedule]] = {
+    "all": schedule_of,
+    "masters": masters_cut,
+    "plugin": with_plugin,
+}
 """What a seed may stand for."""
 
 GARBAGE_THRESHOLD = 50_000

@@ -22,7 +22,7 @@ from checkpointer.core.turns import Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
 from tests.simulation.schedules.node import Node
-from tests.simulation.schedules.workloads import API, DNS, MANAGER, Kind
+from tests.simulation.schedules.workloads import API, DNS, Kind
 from tests.simulation.schedules.world import (
     LAYOUTS,
     SETTLED_SECONDS,
@@ -119,7 +119,6 @@ def test_a_power_cycle_of_a_self_hosted_node_is_one_activation_and_one_release(
     assert world.invariants.longest_down <= 10.0
 
 
-PLUGIN = Layout("plugin", (replace(API, beside="kms"), MANAGER, DNS), 1, True)
 SIDECAR = Layout("sidecar", (replace(DNS, beside="metrics"),), 1, False)
 
 
@@ -156,7 +155,7 @@ def test_a_crash_looping_container_leaves_the_one_beside_it_alone(folder: Path) 
 
 def test_a_container_that_serves_nothing_dies_alone(folder: Path) -> None:
     """The API server beside it serves on, and is not started again; no copy comes."""
-    world = world_with(folder, PLUGIN, Event(5.0, "container dies", choice=2))
+    world = world_with(folder, layout("plugin"), Event(5.0, "container dies", choice=2))
     assert world.run().broken is None
     assert restarts(world.nodes[0], API) == {"main": 0, "kms": 1}
     assert world.invariants.api_gaps == []
@@ -165,7 +164,7 @@ def test_a_container_that_serves_nothing_dies_alone(folder: Path) -> None:
 
 def test_a_copy_has_both_containers(folder: Path) -> None:
     """A power cycle of an API server with a plugin is one activation and one release as well."""
-    world = world_with(folder, PLUGIN, Event(5.0, "power cut"))
+    world = world_with(folder, layout("plugin"), Event(5.0, "power cut"))
     names = set()
     node = world.nodes[0]
 
@@ -268,9 +267,12 @@ def test_a_version_that_dies_and_cannot_start_again_is_replaced(folder: Path) ->
     assert 20.0 < world.invariants.longest_down < 200.0
 
 
-def test_a_hand_over_to_a_parent_that_cannot_start_ends_with_the_copy(folder: Path) -> None:
-    """Long before its deadline: the parent dies at once, and again."""
-    world = World(schedule("single", *ROTTEN_PARENT, length=240.0), folder)
+@pytest.mark.parametrize("name", ["single", "plugin"])
+def test_a_hand_over_to_a_parent_that_cannot_start_ends_with_the_copy(
+    folder: Path, name: str
+) -> None:
+    """Long before its deadline: the parent dies at once, and again, whatever runs beside it."""
+    world = World(schedule(name, *ROTTEN_PARENT, length=240.0), folder)
     assert world.run().broken is None
     assert "Release kube-apiserver" in actions(world, "Release")
     assert 0.0 < world.invariants.longest_given_way < 60.0

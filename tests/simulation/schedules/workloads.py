@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from checkpointer.core.workload import Workload
 
@@ -48,6 +48,8 @@ class Kind:
 
 
 API = Kind("kube-apiserver", 0, (6443,), boot_seconds=2.0, is_api=True)
+API_WITH_PLUGIN = replace(API, beside="kms")
+"""With the plugin that decrypts its secrets, in one pod."""
 MANAGER = Kind("kube-controller-manager", 1, (10257,), is_controller=True)
 DNS = Kind("coredns")
 WAY = Kind("kube-vip", 0, (2112,), is_way=True)

@@ -13,7 +13,16 @@ from tests.simulation.schedules.events import Event, draw, happen
 from tests.simulation.schedules.invariants import BrokenError, Invariants
 from tests.simulation.schedules.node import FAULTS, Node
 from tests.simulation.schedules.timeline import Timeline
-from tests.simulation.schedules.workloads import API, DNS, GATEWAY, MANAGER, PROXY, WAY, Kind
+from tests.simulation.schedules.workloads import (
+    API,
+    API_WITH_PLUGIN,
+    DNS,
+    GATEWAY,
+    MANAGER,
+    PROXY,
+    WAY,
+    Kind,
+)
 
 SETTLED_SECONDS = 40.0
 """How long a cluster runs in peace before anything happens: its checkpoints are stored then."""
@@ -37,8 +46,10 @@ LAYOUTS = (
     Layout("edge", (PROXY, GATEWAY, DNS), 1, False),
     Layout("way", (WAY, PROXY, DNS), 1, False),
     Layout("masters", (API, MANAGER), 3, True),
+    Layout("plugin", (API_WITH_PLUGIN, MANAGER, DNS), 1, True),
+    Layout("masters with plugins", (API_WITH_PLUGIN, MANAGER), 3, True),
 )
-_WEIGHTS = (5, 3, 2, 1)
+_WEIGHTS = (6, 6, 4, 1, 6, 1)
 BOOT_SECONDS = (2.0, 25.0, 45.0)
 """How long masters' API servers may take to start."""
 
@@ -75,6 +86,16 @@ def schedule_of(seed: int) -> Schedule:
     """Return the schedule of a seed."""
     random = Random(seed)
     layout = random.choices(LAYOUTS, _WEIGHTS)[0]
+    return _drawn(seed, random, layout)
+
+
+def with_plugin(seed: int) -> Schedule:
+    """Return the schedule of a seed on a single node whose API server has a plugin beside it."""
+    layout = next(layout for layout in LAYOUTS if layout.name == "plugin")
+    return _drawn(seed, Random(seed), layout)
+
+
+def _drawn(seed: int, random: Random, layout: Layout) -> Schedule:
     length = random.choice(LENGTHS)
     events = draw(random, length, layout.nodes, len(layout.kinds))
     tells_events, ends_dark = random.random() < 0.9, random.random() < 0.3
