@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Sequence
@@ -38,6 +39,11 @@ class PowerCycle:
         return self.service.first_answer(self.start)
 
     @property
+    def for_good(self) -> float | None:
+        """When the API served and went no more: by its parent, once the copy has made way."""
+        return self.service.served_for_good(self.start)
+
+    @property
     def gap(self) -> float:
         """How long the API did not serve after its first answer."""
         return self.service.seconds_not_serving(self.start)
@@ -61,6 +67,9 @@ class PowerCycle:
 def tell_of_many(record: Record, cycles: Sequence[PowerCycle]) -> None:
     """Record what is told of power cycles in a row beside the columns of the table."""
     dark = [cycle.dark for cycle in cycles]
+    for_good = [math.inf if c.for_good is None else c.for_good for c in cycles]
     record.count("cycles", len(cycles))
+    record.seconds("kubelet's start to serving for good, median", statistics.median(for_good))
+    record.seconds("kubelet's start to serving for good, worst", max(for_good))
     record.seconds("not serving in all, median", statistics.median(dark))
     record.seconds("not serving in all, worst", max(dark))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 
@@ -20,8 +21,8 @@ SERVING_SECONDS = 5.0
 """The API answers reads within this time of the kubelet's start, the agent's own not counted:
 that is the copy's answer, and it brings the kubelet the parents."""
 MEDIAN_SECONDS, WORST_SECONDS = 6.0, 12.0
-"""From the kubelet's start to an API server that calls itself ready, in the median and at most.
-Often it is the parent: its container is made before the copy is ready, and that goes."""
+"""From the kubelet's start to an API server that serves for good, in the median and at most: its
+parent's, whether or not the copy was ready before it made way."""
 DARK_SECONDS = 7.0
 """All the time without service in one power cycle, in the median."""
 AGENT_START_SECONDS = 2.0
@@ -93,8 +94,9 @@ def test_power_cycles_in_a_row(node: Node, record: Record, patience: float) -> N
     tell_of_many(record, runs)
     for run in runs:
         check(run, patience)
-    serving = statistics.median(run.serving or WORST_SECONDS for run in runs)
-    assert serving <= MEDIAN_SECONDS * patience
+    for_good = [math.inf if run.for_good is None else run.for_good for run in runs]
+    assert max(for_good) <= WORST_SECONDS * patience
+    assert statistics.median(for_good) <= MEDIAN_SECONDS * patience
     assert statistics.median(run.dark for run in runs) <= DARK_SECONDS * patience
 
 

@@ -65,6 +65,14 @@ class Timeline(Background):
         good = (s.answered for s in self._samples if s.ready and s.asked >= after)
         return next((moment - after for moment in good), None)
 
+    def served_for_good(self, after: float) -> float | None:
+        """Return the seconds from `after` to the first of the good answers that end it, or None."""
+        found = None
+        for sample in self.samples:
+            if sample.asked >= after:
+                found = (found or sample.answered) if sample.ready else None
+        return None if found is None else found - after
+
     def gaps(self, after: float = 0.0, before: float = math.inf) -> list[Gap]:
         """Return the times without service after the first good answer that follows `after`."""
         gaps = []
