@@ -231,10 +231,10 @@ def _coloured(titles: list[str], rows: list[list[str]]) -> str:
     for row in [titles, *rows]:
         cells = [(one, "bold" if row is titles else _style_of(one)) for one in row]
         if is_stacked:
-            lines += [*_cells(console, cells[:1], widths[:1], 0)]
-            lines += [*_cells(console, cells[1:], widths[1:], _STACKED_INDENT)]
+            lines += _cells(console, cells[:1], widths[:1], 0)
+            lines += _cells(console, cells[1:], widths[1:], _STACKED_INDENT)
         else:
-            lines += [*_cells(console, cells, widths, 0)]
+            lines += _cells(console, cells, widths, 0)
     return _printed(console, lines)
 
 

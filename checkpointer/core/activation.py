@@ -265,8 +265,8 @@ def _parent_needs(
         return f"its parent to serve, {left:.0f} s more"
     tries, last = track.started_anew
     is_anew = bool(tries) and situation.now - last < ANEW_SECONDS
-    is_late = left <= 0 and is_down and not is_dead and not way.is_owed
-    if is_late and is_anew:  # its copy took its time to end
+    is_settled = is_dead or way.is_owed
+    if left <= 0 and is_anew and is_down and not is_settled:  # its copy took its time to end
         return "its parent, which was started anew"
     if occupancy.copy_running:
         return "the released copy to end"

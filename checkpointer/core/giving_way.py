@@ -99,13 +99,8 @@ def moment_of(
     ):
         return Moment("its parent is Ready")
     if active is not None and active.shares_ports and not track.parent_crashes:
-        is_later = active.stage > 0
-        if (
-            is_reachable
-            and is_later
-            and wanted
-            and not any(p.is_parent or p.finished for p in wanted)
-        ):
+        is_meant = any(p.is_parent or p.finished for p in wanted)
+        if active.stage > 0 and is_reachable and wanted and not is_meant:
             return Moment("its parent is not selected any more")
         return None
     waits: list[Wait] = []

@@ -38,8 +38,8 @@ STEADY_SECONDS = 15.0
 HAND_OVER_SECONDS = 65.0
 GIVEN_UP_SECONDS = 60.0
 """How long after its deadline others wait for a master's API server that was given way."""
-NEEDS_NO_TURN = ("its parent is Ready", "its parent is not selected any more")
-"""Why a copy goes without a hand-over."""
+NEEDS_NO_TURN = "its parent is Ready"
+"""Why a copy of stage 0 goes without a hand-over."""
 ENDING_SECONDS = 1.0
 """How long an API server that is given way may still serve."""
 DEADLINE_SECONDS = Rules().hand_over_seconds
@@ -213,7 +213,7 @@ class Invariants:
     def _check_lease(self, node: Node, release: Release) -> None:
         """Check that no record of another master says that it is amid its hand-over, where the
         lease is used: by time slots that ends for the others when its API server is ready."""
-        if not self._world.schedule.has_lease or release.reason in NEEDS_NO_TURN:
+        if not self._world.schedule.has_lease or release.reason == NEEDS_NO_TURN:
             return
         for other in self._world.nodes:
             if other is not node and other.has_network and self._is_handing_over(other):
