@@ -8,40 +8,10 @@ more of a package (an exec plugin's credentials do) has it loaded whole, as ever
 
 from __future__ import annotations
 
-import sys
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
-
-
-class _Package(ModuleType):
-    """A package whose own code is run when something is asked of it that is not there."""
-
-    def __getattr__(self, name: str) -> Any:
-        spec = self.__spec__
-        if name.startswith("__") or spec is None or spec.loader is None:
-            raise AttributeError(name)
-        self.__class__ = ModuleType  # type: ignore[assignment]
-        spec.loader.exec_module(self)
-        return getattr(self, name)
-
-
-def _load_bare(name: str) -> None:
-    """Put the package into the loaded modules without running its code, unless it is there."""
-    if name in sys.modules or (spec := find_spec(name)) is None:
-        return
-    package = _Package(name, None)
-    package.__spec__, package.__loader__ = spec, spec.loader
-    package.__file__, package.__package__ = spec.origin, name
-    package.__path__ = list(spec.submodule_search_locations or ())
-    sys.modules[name] = package
-    parent, _, child = name.rpartition(".")
-    if parent:
-        setattr(sys.modules[parent], child, package)
-
+from checkpointer.node.late_modules import load_late
 
 for _name in ("kubernetes", "kubernetes.client", "kubernetes.utils"):
-    _load_bare(_name)
+    load_late(_name)
 
 from kubernetes.client.configuration import Configuration  # noqa: E402
 from kubernetes.client.exceptions import ApiException  # noqa: E402

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from google.protobuf.message import Message
+from checkpointer.node.rpc_library import Message  # before the generated messages
 
+# isort: split
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.runtime import Runtime
 from checkpointer.errors import RuntimeCallError

@@ -19,15 +19,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 from urllib.parse import quote
 
-# Read once, when gRPC's C core starts: no messages of its own on stderr (every failure is told
-# as a RuntimeCallError), and no handlers around fork (the agent only forks to exec).
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-
-import grpc
-from google.protobuf.message import DecodeError, Message
-
 from checkpointer.errors import RuntimeCallError, RuntimeSilentError
+from checkpointer.node.rpc_library import DecodeError, Message, grpc
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """What the kubelet accepts (cri-client, pkg/remote_runtime.go); a full node's list can be big."""

@@ -43,6 +43,14 @@ NOT_BEFORE_ASKING = {
 }
 """What is imported while the runtime is asked, and not before."""
 
+NOT_OF_RPC = {
+    "asyncio.events",
+    "google.protobuf.internal.decoder",
+    "google.protobuf.text_format",
+    "grpc.aio._channel",
+}
+"""What gRPC and protobuf bring for others; the packages are there, for who asks."""
+
 NEVER = {"pydantic", "dateutil", "kubernetes.client.api_client", "kubernetes.client.models"}
 """What the Kubernetes client library brings for typed models: for an exec plugin alone."""
 
@@ -61,7 +69,8 @@ def imported_by(code: str) -> set[str]:
         ("checkpointer.node.probe", LATE | NEVER | {"checkpointer.node.api", "grpc", "asyncio"}),
         ("checkpointer.cli.status", LATE | NEVER | NOT_FOR_STATUS | NOT_FOR_ASKING),
         ("checkpointer.report.agent_socket", LATE | NEVER | NOT_FOR_STATUS | NOT_FOR_ASKING),
-        ("checkpointer.node.inquiry", (LATE - {"grpc"}) | NEVER | NOT_BEFORE_ASKING),
+        ("checkpointer.node.inquiry", (LATE - {"grpc"}) | NEVER | NOT_BEFORE_ASKING | NOT_OF_RPC),
+        ("checkpointer.node.cri", NOT_OF_RPC),
         ("checkpointer.offline", LATE | NEVER | NOT_FOR_STATUS),
         ("checkpointer.node.api", NEVER),
         ("checkpointer.snapshot", NEVER),
@@ -79,7 +88,7 @@ def test_status_without_an_agent_is_soon_there(tmp_path: Path) -> None:
     code = f"from checkpointer.__main__ import main; print(main({call}))"
     found = imported_by(code)
     assert "checkpointer.offline" in found
-    assert ((LATE - {"grpc"}) | NEVER | NOT_FOR_STATUS) & found == set()
+    assert ((LATE - {"grpc"}) | NEVER | NOT_FOR_STATUS | NOT_OF_RPC) & found == set()
 
 
 @pytest.mark.parametrize(
