@@ -34,7 +34,7 @@ agent is asked; when none answers at once, disk and runtime are."""
 AGENT_SECONDS = 0.15
 PATIENCE_SECONDS = 0.08
 """After which an agent that has not answered is not counted on alone."""
-ANSWER_SECONDS = 0.24
+ANSWER_SECONDS = 0.22
 """From the start of this process until the runtime has had its time."""
 LONGEST_SECONDS = 20.0
 """After which a folder hangs, and it is not the node that is busy."""
