@@ -37,7 +37,8 @@ STEADY_SECONDS = 15.0
 """How long a kubelet must have had contact for the agent to know of it."""
 HAND_OVER_SECONDS = 65.0
 GIVEN_UP_SECONDS = 60.0
-"""How long after its deadline others wait for a master's API server that was given way."""
+"""How much longer than the deadline of a hand-over a master's API server may be away until the
+others wait for it no more."""
 NEEDS_NO_TURN = "its parent is Ready"
 """Why a copy of stage 0 goes without a hand-over."""
 ENDING_SECONDS = 1.0
@@ -92,6 +93,8 @@ class _Watched:
     """Its kubelet's last run that had contact for some time."""
     gave_way: tuple[int, float] | None = None
     """In which boot and when its copy of the API server made way, until one serves again."""
+    served_at: float = 0.0
+    """When its API server last served."""
 
 
 class Invariants:
@@ -433,13 +436,21 @@ class Invariants:
 
 
 def _note_return(watched: _Watched, now: float) -> None:
-    """Note that the API server that was to come back has, or that nobody waits for it any more."""
+    """Note that the API server that was to come back has, or that nobody waits for it any more.
+
+    The others see no release, only an API server that does not answer, and wait from there: one
+    that made way when it had not served for long already, such as a copy that could not start, is
+    waited for no longer by that. Nothing was taken from the API by it.
+    """
+    is_serving = watched.node.serves_api()
+    if is_serving:
+        watched.served_at = now
     if watched.gave_way is None:
         return
     boot, since = watched.gave_way
     limit = watched.node.config.timing.hand_over_seconds + GIVEN_UP_SECONDS
-    is_back = watched.node.serves_api() and now - since > ENDING_SECONDS
-    if is_back or boot != watched.node.boots or now - since > limit:
+    is_back = is_serving and now - since > ENDING_SECONDS
+    if is_back or boot != watched.node.boots or now - watched.served_at > limit:
         watched.gave_way = None
 
 

@@ -392,6 +392,26 @@ def test_masters_that_do_not_wait_for_each_other_are_found_out(
     assert "masters hand over one at a time" in {b.promise for b in outcomes if b is not None}
 
 
+ROTTEN_MASTERS = (
+    Event(11.24, "power cut", node=1),
+    Event(17.56, "fault", seconds=0.55, choice=50),
+    Event(42.62, "rollout"),
+    Event(46.38, "power cut"),
+    Event(69.94, "flapping", node=2, seconds=60.21, choice=53),
+    Event(84.45, "revision rots", node=1, seconds=22.69, choice=41),
+    Event(94.79, "container dies", kind=1, choice=23),
+)
+"""Of three API servers one serves in the end; the other two cannot start, nor their copies."""
+
+
+def test_an_api_server_that_has_not_served_for_long_holds_no_other_one_up(folder: Path) -> None:
+    """What it gives way then takes nothing from the API, which a third one serves throughout."""
+    events = schedule("masters", *ROTTEN_MASTERS, length=240.0, dark=True)
+    world = World(replace(events, seed=301309, has_lease=True, replaces=True), folder)
+    assert world.run().broken is None
+    assert len(world.invariants.api_gaps) == 1
+
+
 def test_a_copy_refused_after_the_clock_went_back_is_issued_anew(folder: Path) -> None:
     """A board without a battery for its clock boots in the past: the copy's dead sandbox is then
     younger than the kubelet's run, and must not be taken for a sign that the kubelet has it."""
