@@ -202,9 +202,20 @@ class Cluster:
             self._is_poked = True
             self.timeline.after(self.random.uniform(0.5, 2.0), self._control)
 
+    def controllers_run(self) -> bool:
+        """Tell whether there is anybody to make pods."""
+        if not self.is_self_hosted:
+            return self.is_up
+        return any(
+            node.is_serving(kind) and node.can_use_api()
+            for node in self.nodes
+            for kind in self.kinds
+            if kind.is_controller
+        )
+
     def _control(self) -> None:
         self._is_poked = False
-        run = self._controllers_run()
+        run = self.controllers_run()
         for kind in self.kinds:
             # Nobody makes a controller-manager anew but another one, or an operator.
             if not run and not (kind.is_controller and self._api_is_used()):
@@ -230,16 +241,6 @@ class Cluster:
         old = [pod for pod in pods if pod.version != self.versions[kind.name]]
         if old and not any(p.is_terminating or p.ready_at is None for p in pods if p not in old):
             self.delete(old[0])
-
-    def _controllers_run(self) -> bool:
-        if not self.is_self_hosted:
-            return self.is_up
-        return any(
-            node.is_serving(kind) and node.can_use_api()
-            for node in self.nodes
-            for kind in self.kinds
-            if kind.is_controller
-        )
 
     def _api_is_used(self) -> bool:
         return any(node.can_use_api() for node in self.nodes)

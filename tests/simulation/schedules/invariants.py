@@ -398,7 +398,22 @@ class Invariants:
         ):
             # Admission refuses the copy for as long as the kubelet has its twin of the API.
             return can_use_api and not self._is_broken(node, kind)
-        return not can_use_api or not self._is_broken(node, kind)
+        if not can_use_api:
+            return True
+        return not self._is_broken(node, kind) and self._has_maker(node, kind)
+
+    def _has_maker(self, node: Node, kind: Kind) -> bool:
+        """Tell whether the workload has a pod here, or a controller-manager that can make one.
+
+        While the API answers nothing is activated: a pod that is gone stays so for as long as every
+        controller-manager is of a version that cannot start.
+        """
+        cluster = self._world.cluster
+        if any(p.kind is kind and not p.is_terminating for p in cluster.pods_of(node.name)):
+            return True
+        controllers = [one for one in cluster.kinds if one.is_controller]
+        can_run = (not self._is_broken(n, c) for n in self._world.nodes for c in controllers)
+        return kind.is_controller or cluster.controllers_run() or any(can_run)
 
     def _is_broken(self, node: Node, kind: Kind) -> bool:
         """Tell whether the parent cannot run, by the version that it has or is to have."""

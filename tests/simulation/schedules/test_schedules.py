@@ -412,6 +412,16 @@ def test_an_api_server_that_has_not_served_for_long_holds_no_other_one_up(folder
     assert len(world.invariants.api_gaps) == 1
 
 
+def test_a_pod_that_nobody_can_make_is_waited_for(folder: Path) -> None:
+    """The API answers, so that no copy comes; it runs again with a controller-manager that does."""
+    rots = Event(1.0, "revision rots", kind=1, seconds=30.0, choice=1)
+    deleted = Event(40.0, "pod deleted", kind=2)
+    world = world_of(folder, "single", rots, deleted, length=300.0)
+    assert world.invariants.longest_down < 200.0
+    assert actions(world, "Activate") == []
+    assert world.nodes[0].is_serving(DNS)
+
+
 def test_a_copy_refused_after_the_clock_went_back_is_issued_anew(folder: Path) -> None:
     """A board without a battery for its clock boots in the past: the copy's dead sandbox is then
     younger than the kubelet's run, and must not be taken for a sign that the kubelet has it."""
