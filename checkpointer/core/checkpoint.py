@@ -81,6 +81,8 @@ class Record:
     """UIDs of the API's pods of this workload on this node, as last seen; sorted."""
     issue: int = 0
     """Counts up to make a manifest a new pod to the kubelet, which never retries a refused one."""
+    issued_in: str = ""
+    """The boot in which it came to this count: the last activation's."""
     absent_seconds: float = 0.0
     """For how long the API has positively said that nothing of this workload is wanted here."""
     failed: tuple[int, ...] = ()

@@ -116,7 +116,7 @@ def decide(
     elapsed = 0.0 if memory.last_cycle is None else now.monotonic - memory.last_cycle
     told = _told(seen)
     at_rest = resting(seen, memory, checkpoints, by_workload, own)
-    builder = _PlanBuilder(memory, rules, now.monotonic, stored, seen.contact.since, own)
+    builder = _PlanBuilder(memory, rules, now, stored, seen.contact.since, own)
     for checkpoint in checkpoints:
         workload = checkpoint.workload
         if workload in at_rest:
@@ -188,12 +188,13 @@ class _PlanBuilder:
         self,
         memory: Memory,
         rules: Rules,
-        now: float,
+        now: Moment,
         stored: frozenset[Workload],
         contact_since: float,
         own: Own | None,
     ) -> None:
-        self.memory, self.rules, self.now, self.stored = memory, rules, now, stored
+        self.memory, self.rules, self.stored = memory, rules, stored
+        self.now, self.boot_id = now.monotonic, now.boot_id
         self.own = own.workload if own is not None else None
         self.contact_since = contact_since
         self.actions: list[Action] = []
@@ -205,13 +206,13 @@ class _PlanBuilder:
         self.wake_in = rules.tick_seconds
         self.may_remove = (
             memory.last_removal is not None
-            and now - memory.last_removal >= rules.removal_interval_seconds
+            and self.now - memory.last_removal >= rules.removal_interval_seconds
         )
 
     def add(self, checkpoint: Checkpoint, stored: Record, step: Step) -> None:
         workload, record = checkpoint.workload, step.record or checkpoint.record
         if isinstance(step.action, Activate):
-            record = replace(record, issue=step.action.issue)
+            record = replace(record, issue=step.action.issue, issued_in=self.boot_id)
             stage = next(
                 (r.stage for r in checkpoint.revisions if r.number == step.action.revision), 1
             )

@@ -34,7 +34,7 @@ def keep_alive(
     now = situation.now
     containers = [c for c in occupancy.copy_containers if c.pod_uid == manifest.uid]
     if track.excused_attempts is None:
-        track = _excused(track, containers)
+        track = _with_first_look(checkpoint, manifest, occupancy, containers, track, situation)
     running = {c.name for c in containers if c.state is ContainerState.RUNNING}
     dead = [c for c in containers if c.state is ContainerState.EXITED and c.name not in running]
     standing = Standing("active", _release_waits_for(situation))
@@ -120,6 +120,30 @@ def _is_taken(manifest: ActiveManifest, occupancy: Occupancy, situation: Situati
     made = [s.created_at for s in mine]
     made += [c.created_at for c in occupancy.copy_containers if c.pod_uid == manifest.uid]
     return any(started_at < created_at <= now for created_at in made)
+
+
+def _with_first_look(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    occupancy: Occupancy,
+    containers: list[Container],
+    track: Track,
+    situation: Situation,
+) -> Track:
+    """Return the track with the deaths that this run of the agent finds excused, or counted.
+
+    Attempts add up over power cuts, so that those of a copy that was issued in an earlier boot say
+    nothing, nor do those beside a parent, or of one that ran for long since. Any others are crashes
+    that nobody was there to see. The kubelet is minutes deep in its backoff by then, and three more
+    would take as many times longer.
+    """
+    record = checkpoint.record
+    is_of_this_boot = record.issue == manifest.issue and record.issued_in == situation.boot_id
+    newest = max((c.created_at for c in containers), default=0)
+    is_recent = situation.wall - newest / 1e9 < STEADY_SECONDS
+    if record.issued_in and is_of_this_boot and is_recent and not occupancy.parent_sandboxes:
+        return replace(track, excused_attempts=0)
+    return _excused(track, containers)
 
 
 def _excused(track: Track, containers: list[Container]) -> Track:

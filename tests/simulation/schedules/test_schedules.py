@@ -292,6 +292,20 @@ def test_an_agent_that_waits_for_its_parent_for_ever_is_found_out(
     assert broken.promise == "a hand-over ends with an API server"
 
 
+def test_a_copy_that_crashed_while_no_agent_ran_is_replaced_at_once(folder: Path) -> None:
+    """Its kubelet is minutes deep in the backoff when the agent is back."""
+    events = (
+        Event(1.0, "revision rots", seconds=30.0),
+        Event(36.0, "power cut"),
+        Event(48.0, "agent restart", seconds=66.0),
+    )
+    node = world_of(folder, "way", *events, length=240.0).nodes[0]
+    later = [(at, plan) for at, plan in node.plans if at > node.agent_since]
+    at, plan = later[0]
+    assert "revision 2 keeps crashing" in plan.sentence
+    assert at - node.agent_since < 5.0
+
+
 def test_a_failing_schedule_is_shrunk_to_the_events_that_matter(folder: Path) -> None:
     """Three others are left out."""
     noise = [Event(2.0 * at, "foreign file", choice=at) for at in range(1, 4)]

@@ -55,7 +55,7 @@ def test_all_conditions_together_activate() -> None:
     """Lost, nothing runs, the kubelet started after the last contact, a revision verifies."""
     plan = BOOTED.decide()
     assert plan.actions == (ACTIVATE,)
-    assert plan.records == {API: Record(parents=("parent-uid",), issue=5)}
+    assert plan.records == {API: Record(parents=("parent-uid",), issue=5, issued_in="boot-1")}
     assert plan.standings == {API: Standing("active", "the kubelet to start it")}
     assert plan.wake_in == RULES.watch_seconds
     assert plan.memory.tracks[API] == Track(

@@ -696,7 +696,7 @@ def test_the_new_issue_is_said_and_written_first() -> None:
     assert plan.actions == (
         Activate(API, 1, 5, "the kubelet has not started it for 30 s: issued anew"),
     )
-    assert plan.records == {API: Record(parents=("parent-uid",), issue=5)}
+    assert plan.records == {API: Record(parents=("parent-uid",), issue=5, issued_in="boot-1")}
 
 
 def test_a_lost_record_does_not_bring_an_old_issue_back() -> None:
@@ -852,7 +852,8 @@ def test_a_copy_that_keeps_crashing_is_replaced_by_the_revision_before(
     assert plan.actions == (
         Activate(API, 2, 5, "revision 3 keeps crashing", ("copy-uid-sandbox",)),
     )
-    assert plan.records == {API: Record(parents=("parent-uid",), issue=5, failed=(3,))}
+    record = Record(parents=("parent-uid",), issue=5, issued_in="boot-1", failed=(3,))
+    assert plan.records == {API: record}
 
 
 def test_a_copy_that_runs_is_not_crashing() -> None:
@@ -916,6 +917,33 @@ def test_a_fresh_agent_judges_by_the_first_containers_it_sees() -> None:
     fresh = CRASHING.with_track(excused_attempts=None, activated_at=NOW).but(runtime=Known(EMPTY))
     node = fresh.then(fresh.decide(NOW))
     assert node.but(runtime=Known(crashed(9))).decide(NOW + 5).actions == ()
+
+
+OURS = Record(parents=("parent-uid",), issue=4, issued_in="boot-1")
+"""Of a copy that was issued in this boot."""
+
+
+@pytest.mark.parametrize(
+    ("record", "beside", "age", "falls_back"),
+    [
+        (OURS, EMPTY, 300.0, True),
+        (replace(OURS, issued_in="boot-0"), EMPTY, 300.0, False),
+        (replace(OURS, issued_in=""), EMPTY, 300.0, False),
+        (replace(OURS, issue=3), EMPTY, 300.0, False),
+        (OURS, PARENT_DIED_IN_PLACE, 300.0, False),
+        (OURS, EMPTY, STEADY_SECONDS, False),
+    ],
+)
+def test_crashes_that_no_agent_saw_count_where_they_can_be_nothing_else(
+    record: Record, beside: Runtime, age: float, falls_back: bool
+) -> None:
+    """Of a copy that was issued in this boot, beside no parent, and has not run for long."""
+    fresh = CRASHING.with_track(excused_attempts=None, activated_at=None)
+    stored = checkpoint(API, revision(3), revision(2), revision(1), record=record)
+    (sandbox,), (container,) = crashed(3).sandboxes, crashed(3).containers
+    copy = Runtime((sandbox,), (replace(container, created_at=stamp(NOW - age)),))
+    node = fresh.but(checkpoints=Known((stored,)), runtime=Known(both(copy, beside)))
+    assert bool(node.decide().actions) is falls_back
 
 
 def running(attempt: int) -> Runtime:
