@@ -309,7 +309,7 @@ class Agent:
             plan = decide(seen, memory, self._rules, failed, now, self._node_name)
         self._judged = contact.state
         self._tell(plan, seen)
-        self._tell_problems(seen, was_asked)
+        self._tell_problems(seen, was_asked, now)
         self.reporter.recorder.begin(seen, now)
         done = self._applier.apply(plan, seen, pods, now)
         if isinstance(seen.pods, Known) and not seen.has_untold_pods:
@@ -486,7 +486,7 @@ class Agent:
         """
         actions = [a for a in plan.actions if self._dry_run or not isinstance(a, Snapshot)]
         told = (
-            seen.contact.state.value,
+            seen.contact.state,
             tuple((type(action), action.workload) for action in actions),
             tuple((workload, standing.state) for workload, standing in plan.standings.items()),
         )
@@ -496,7 +496,7 @@ class Agent:
             said = sentence(seen, actions, plan.standings, own)
             log.info("%s%s", "dry run: " if self._dry_run else "", said)
 
-    def _tell_problems(self, seen: Observation, was_asked: bool) -> None:
+    def _tell_problems(self, seen: Observation, was_asked: bool, now: Moment) -> None:
         pods = ""
         if (
             isinstance(seen.pods, Unknown)
@@ -504,7 +504,7 @@ class Agent:
             and was_asked
         ):
             pods = f"this node's pods are not known: {seen.pods.reason}"
-        self._problems.tell_passing(pods, self._now().monotonic)
+        self._problems.tell_passing(pods, now.monotonic)
         problems = (
             *self._observer.problems,
             *self._unsaved.values(),

@@ -16,6 +16,7 @@ from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hand_over import (
     ended,
+    first_left,
     informed,
     is_under_way,
     with_hand_over,
@@ -154,14 +155,7 @@ def decide(
         builder.add_leave(leave(own, seen.manifests, {c.workload for c in checkpoints}))
     elif isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
         builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
-    left = [
-        _with_record(c, builder.records.get(c.workload, c.record))
-        for c in checkpoints
-        if c.workload in builder.steps
-    ]
-    situation = with_hand_overs(replace(situation, hand_over_left=0.0), left)
-    wants_turn = any(step.wants_turn for step in builder.steps.values())
-    return replace(builder.plan(seen), turn=turn_of(wants_turn, situation.hand_over_left))
+    return builder.plan(seen, _turn(builder, checkpoints, situation))
 
 
 def _step(
@@ -179,6 +173,17 @@ def _step(
     if manifest is not None:
         return release(checkpoint, manifest, pods, occupancy, track, situation)
     return activation(checkpoint, pods, occupancy, track, situation)
+
+
+def _turn(builder: _PlanBuilder, checkpoints: tuple[Checkpoint, ...], situation: Situation) -> Turn:
+    """Return what is wanted of the other masters, by the hand-overs as they are after all steps."""
+    left = [
+        first_left(c, builder.records.get(c.workload, c.record), situation)
+        for c in checkpoints
+        if c.workload in builder.steps
+    ]
+    wants_turn = any(step.wants_turn for step in builder.steps.values())
+    return turn_of(wants_turn, max(left, default=0.0))
 
 
 class _PlanBuilder:
@@ -203,6 +208,7 @@ class _PlanBuilder:
         """Of the checkpoints that are not at rest."""
         self.tracks: dict[Workload, Track] = {}
         self.standings: dict[Workload, Standing] = {}
+        self.ready_since, self.attempts = memory.ready_since, memory.attempts
         self.wake_in = rules.tick_seconds
         self.may_remove = (
             memory.last_removal is not None
@@ -267,11 +273,17 @@ class _PlanBuilder:
         )
         self.actions.extend(due.actions)
         self.wake_in = min(self.wake_in, due.wake_in)
-        self.memory = replace(self.memory, ready_since=due.ready_since, attempts=due.attempts)
+        self.ready_since, self.attempts = due.ready_since, due.attempts
 
-    def plan(self, seen: Observation) -> Plan:
+    def plan(self, seen: Observation, turn: Turn) -> Plan:
         actions = ordered(self.actions)
-        memory = replace(self.memory, tracks=self.tracks, last_cycle=self.now)
+        memory = replace(
+            self.memory,
+            tracks=self.tracks,
+            ready_since=self.ready_since,
+            attempts=self.attempts,
+            last_cycle=self.now,
+        )
         others = {w: step for w, step in self.steps.items() if w != self.own}
         if memory.is_uninstalled:
             self.wake_in = min(self.wake_in, _UNINSTALLED_TICK_SECONDS)
@@ -288,6 +300,7 @@ class _PlanBuilder:
             self.records,
             self.standings,
             wake_in,
+            turn,
         )
 
 
@@ -367,7 +380,9 @@ def _occupancies(
         unknown = seen.runtime
         return lambda _workload: unknown
     told = [
-        _with_record(c, _with_parents(c.record, Known(by_workload.get(c.workload, ()))))
+        _with_record(c, _with_parents(c.record, Known(by_workload[c.workload])))
+        if c.workload in by_workload
+        else c
         for c in checkpoints
     ]
     found = occupancies(told, seen.runtime.value)

@@ -40,7 +40,8 @@ def keep_alive(
     standing = Standing("active", _release_waits_for(situation))
     if running and not dead:
         return Step(standing, _running(track, containers, now))
-    track = replace(track, running_since=None)
+    if track.running_since is not None:
+        track = replace(track, running_since=None)
     active = active_revision(checkpoint, manifest)
     stage = active.stage if active else 1
     is_missed = stage == 0 and situation.contact.is_gone and is_partly_dead(occupancy)
@@ -164,7 +165,7 @@ def _beside(track: Track, containers: list[Container], now: float) -> Track:
 
 def _running(track: Track, containers: list[Container], now: float) -> Track:
     since = now if track.running_since is None else track.running_since
-    track = replace(_again(track, now), running_since=since)
+    track = replace(track, confirmed_at=now, issues=0, running_since=since)
     return _excused(track, containers) if now - since >= STEADY_SECONDS else track
 
 

@@ -69,11 +69,11 @@ def occupancies(checkpoints: Iterable[Checkpoint], runtime: Runtime) -> Mapping[
     One pass over the runtime's lists, so that a node with a thousand checkpoints stays cheap.
     """
     checkpoints = tuple(checkpoints)
-    by_uid = {uid: c for c in checkpoints for uid in c.record.parents}
     by_namespace: dict[str, list[Checkpoint]] = {}
     for checkpoint in checkpoints:
         by_namespace.setdefault(checkpoint.workload.namespace, []).append(checkpoint)
     digests = {c.workload.digest: c for c in checkpoints}
+    by_uid = {uid: digest for digest, c in digests.items() for uid in c.record.parents}
     copies: dict[str, list[Sandbox]] = {d: [] for d in digests}
     parents: dict[str, list[Sandbox]] = {d: [] for d in digests}
     owner_of_uid: dict[str, tuple[str, bool]] = {}
@@ -85,15 +85,19 @@ def occupancies(checkpoints: Iterable[Checkpoint], runtime: Runtime) -> Mapping[
                 copies[mark].append(sandbox)
             continue
         owner = by_uid.get(sandbox.uid) or next(
-            (c for c in by_namespace.get(sandbox.namespace, ()) if _looks_like_parent(sandbox, c)),
+            (
+                c.workload.digest
+                for c in by_namespace.get(sandbox.namespace, ())
+                if _looks_like_parent(sandbox, c)
+            ),
             None,
         )
         if owner is not None:
-            owner_of_uid[sandbox.uid] = (owner.workload.digest, False)
-            parents[owner.workload.digest].append(sandbox)
+            owner_of_uid[sandbox.uid] = (owner, False)
+            parents[owner].append(sandbox)
     # The lists are not of one moment: a container may show without its sandbox.
-    for uid, checkpoint in by_uid.items():
-        owner_of_uid.setdefault(uid, (checkpoint.workload.digest, False))
+    for uid, digest in by_uid.items():
+        owner_of_uid.setdefault(uid, (digest, False))
     copy_containers, running, others, up = _containers(digests, owner_of_uid, runtime)
     return {
         digest: Occupancy(
@@ -168,9 +172,10 @@ def _may_run(container: Container, live: Set[str]) -> bool:
 
 def _is_app(container: Container, checkpoint: Checkpoint) -> bool:
     """Tell whether a container is one that makes the workload run, by any stored revision."""
-    if not checkpoint.revisions:
-        return True
-    return any(container.name in revision.app_containers for revision in checkpoint.revisions)
+    for revision in checkpoint.revisions:  # for each container in each cycle: no generator
+        if container.name in revision.app_containers:
+            return True
+    return not checkpoint.revisions
 
 
 def _is_from_api(sandbox: Sandbox) -> bool:

@@ -57,12 +57,18 @@ def release(
         return step
     if found is None:
         shares = active is not None and active.shares_ports and not track.parent_crashes
-        return replace(step, is_patient=shares or _has_no_parent(pods, situation))
+        is_patient = shares or _has_no_parent(pods, situation)
+        return replace(step, is_patient=True) if is_patient else step
     waiting = replace(step.standing, waits_for=found.reason)
     wake_in = found.seconds or step.wake_in
     step = with_replacement(step, checkpoint, pods, found.start, situation)
-    step = replace(step, wants_turn=found.wants_turn)
-    return replace(step, standing=waiting, wake_in=wake_in, is_patient=found.is_long)
+    return replace(
+        step,
+        standing=waiting,
+        wake_in=wake_in,
+        is_patient=found.is_long,
+        wants_turn=found.wants_turn,
+    )
 
 
 def _release(

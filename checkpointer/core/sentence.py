@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from checkpointer.core.observation import Observation
@@ -42,8 +41,12 @@ def sentence(
     parts = [f"contact {contact.state.value} ({contact.reason})"]
     if actions:
         parts.append("; ".join(_phrase(action) for action in actions))
-    counts = Counter(standing.state for w, standing in standings.items() if w != own)
-    stand = ", ".join(f"{counts[s]} {s}" for s in sorted(counts)) or "no checkpoints"
+    counts: dict[str, int] = {}
+    for workload, standing in standings.items():
+        if workload != own:
+            counts[standing.state] = counts.get(standing.state, 0) + 1
+    stand = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    stand = stand or "no checkpoints"
     if own is not None and own in standings:
         stand += f", the agent's own {standings[own].state}"
     parts.append(stand)
