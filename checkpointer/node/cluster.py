@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +56,7 @@ class ClusterPin:
         its list (`is_missing`) again and again, for another cluster may have come unnoticed.
         """
         try:
-            asked = since, self._kubeconfig.stat().st_mtime_ns
+            asked = since, os.stat(self._kubeconfig).st_mtime_ns
         except OSError as error:
             return self._told(Unknown(f"{self._kubeconfig}: {error.strerror}"))
         is_old = now - self._asked_at >= ASK_SECONDS

@@ -53,19 +53,20 @@ class Disk:
 
         A symbolic link at `path` is replaced, never followed. Raises StoreError.
         """
+        folder = path.parent
         with store_errors(f"cannot write {path}"):
             if self._holds(path, content, mode):
-                self.settle(path.parent)
+                self.settle(folder)
                 return False
-            self.changing(path.parent)
-            temporary = f"{path.parent}/{temporary_name()}"
+            self.changing(folder)
+            temporary = f"{folder}/{temporary_name()}"
             try:
                 self.create_file(temporary, content, mode)
                 self.calls.rename(temporary, str(path))
             except Exception:
                 self._discard(temporary)
                 raise
-            self.settle(path.parent)
+            self.settle(folder)
             return True
 
     def create_file(
@@ -103,14 +104,15 @@ class Disk:
 
     def make_directory(self, path: Path, mode: int = 0o700) -> bool:
         """Make `path` a folder; return whether it was created. Its parent must exist."""
+        above = path.parent
         with store_errors(f"cannot create the folder {path}"):
             if _is_directory(path):
-                self.settle(path.parent)
+                self.settle(above)
                 return False
-            self.changing(path.parent)
+            self.changing(above)
             self.calls.mkdir(str(path), mode)
             self.calls.chmod(str(path), mode)  # whatever the umask
-            self.settle(path.parent)
+            self.settle(above)
             return True
 
     def remove_file(self, path: Path) -> bool:

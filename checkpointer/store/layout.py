@@ -35,6 +35,8 @@ SOCKET = "agent.sock"
 _LIMIT = 200
 """Bytes of an encoded name; file systems take 255."""
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789.-")
+_PLAIN_NAME = re.compile(r"[a-z0-9-][a-z0-9.-]*", re.ASCII)
+"""What is its own encoded name."""
 _KINDS = {
     kind.lower(): kind
     for kind in (
@@ -58,6 +60,8 @@ def encode(text: str) -> str:
 
     A long name is cut and ends in `%-` and the text's SHA-256, which no other one can.
     """
+    if len(text) <= _LIMIT and _PLAIN_NAME.fullmatch(text):
+        return text
     raw = text.encode("utf-8", "surrogatepass")
     name = "".join(
         chr(byte) if byte in _PLAIN and not (byte == 0x2E and index == 0) else f"%{byte:02X}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from checkpointer.core.checkpoint import HandOver, Record, Replaced, Revision
@@ -48,7 +48,7 @@ def revision_json(workload: Workload, revision: Revision, warnings: tuple[str, .
         {
             "format": FORMAT,
             "workload": workload._asdict(),
-            "revision": asdict(revision),
+            "revision": revision,
             "warnings": list(warnings),
         }
     )
@@ -63,7 +63,7 @@ def parse_revision(content: bytes, shown: str) -> tuple[Workload, Revision]:
 
 def record_json(workload: Workload, record: Record) -> bytes:
     """Return record.json."""
-    return canonical({"format": FORMAT, "workload": workload._asdict(), "record": asdict(record)})
+    return canonical({"format": FORMAT, "workload": workload._asdict(), "record": record})
 
 
 def parse_record(content: bytes, shown: str) -> tuple[Workload, Record]:
@@ -75,7 +75,7 @@ def parse_record(content: bytes, shown: str) -> tuple[Workload, Record]:
 
 def hold_json(workload: Workload, hold: Hold) -> bytes:
     """Return hold.json."""
-    return canonical({"format": FORMAT, "workload": workload._asdict(), "hold": asdict(hold)})
+    return canonical({"format": FORMAT, "workload": workload._asdict(), "hold": hold})
 
 
 def parse_hold(content: bytes, shown: str) -> tuple[Workload, Hold]:
@@ -127,7 +127,16 @@ _FIELDS: dict[type, tuple[tuple[str, str, bool], ...]] = {
 """Each field's name, its annotation, and whether it has no default."""
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _by_name(value: Any) -> dict[str, Any]:
+    """Return a dataclass's fields for the encoder, which asks for those of nested ones again."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, default=_by_name
+)
 
 
 def _text(value: object) -> str:

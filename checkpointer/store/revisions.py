@@ -106,11 +106,14 @@ class Store:
         if self._is_dissolved:
             raise StoreError(f"{self.root} is not written to any more: the agent has left")
         with store_errors(f"cannot use {self.root} as the store"):
-            if not check_folder(self.root):
+            mode = check_folder(self.root)
+            if mode is None:
                 for folder in reversed(self.root.parents):
                     self._make_parent(folder)
-            self._disk.make_directory(self.root)
-            if self.root.stat().st_mode & 0o777 != 0o700:
+                self._disk.make_directory(self.root)
+                return
+            self._disk.settle(self.root.parent)
+            if mode & 0o777 != 0o700:
                 self._calls.chmod(str(self.root), 0o700)
 
     def clean(self) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from checkpointer.store.errors import UnsafePathError
 
 
-def check_folder(path: Path) -> bool:
-    """Check a folder of ours and all above it; return whether it exists yet.
+def check_folder(path: Path) -> int | None:
+    """Check a folder of ours and all above it; return its mode, None if it does not exist yet.
 
     Each must be a real folder (no symbolic link), owned by root or us, and not writable by
     others, save for one with the sticky bit such as /tmp. The folder itself must be ours.
@@ -22,10 +22,11 @@ def check_folder(path: Path) -> bool:
     try:
         for folder in above:
             _check(folder, os.lstat(folder), user, is_ours=False)
-        _check(last, os.lstat(last), user, is_ours=True)
+        status = os.lstat(last)
     except FileNotFoundError:
-        return False
-    return True
+        return None
+    _check(last, status, user, is_ours=True)
+    return status.st_mode
 
 
 @functools.lru_cache(maxsize=8)
