@@ -41,9 +41,9 @@ import json, os, sys
 folder, log = sys.argv[1:3]
 class Spy:
     def find_spec(self, name, path=None, target=None):
-        if name in ("kubernetes", "watchdog"):
+        if (library := name.partition(".")[0]) in ("kubernetes", "watchdog"):
             with open(log, "a") as file:
-                print(json.dumps([name, os.listdir(folder)]), file=file)
+                print(json.dumps([library, os.listdir(folder)]), file=file)
 sys.meta_path.insert(0, Spy())
 from checkpointer.__main__ import main
 sys.exit(main(["run", *sys.argv[3:]]))
