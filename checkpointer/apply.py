@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checkpointer.core.checkpoint import Checkpoint, Record, Revision
@@ -38,6 +37,7 @@ from checkpointer.node.manifests import ManifestFolder
 from checkpointer.observe import RawPod
 from checkpointer.store.errors import DiskError
 from checkpointer.store.revisions import Store
+from checkpointer.values import dataclass
 
 if TYPE_CHECKING:
     from checkpointer.node.cri import ContainerRuntime

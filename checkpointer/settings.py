@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from checkpointer.manifest.select import (
     StageRule,
 )
 from checkpointer.manifest.sources import Options
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

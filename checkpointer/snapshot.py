@@ -11,7 +11,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -39,6 +39,7 @@ from checkpointer.settings import SnapshotSettings
 from checkpointer.store.errors import DiskError, MaterialError
 from checkpointer.store.material import RenderedVolume
 from checkpointer.store.revisions import NewRevision, Store
+from checkpointer.values import dataclass
 
 log = logging.getLogger(__name__)
 

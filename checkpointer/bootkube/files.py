@@ -14,7 +14,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from checkpointer.store.files import list_names, read_file
 from checkpointer.store.material import Entry, Kind, RenderedVolume
 from checkpointer.store.safety import check_folder
 from checkpointer.store.system_calls import SystemCalls
+from checkpointer.values import dataclass
 
 _LIMIT = 10 * 2**20
 _REMNANT = re.compile(r"\.[0-9]+")

@@ -11,10 +11,10 @@ import copy
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.manifest.select import CHECKPOINT
+from checkpointer.values import dataclass
 
 _GENERATED: Final = re.compile(r"(.+)-[a-z0-9]{5}")
 _ORDINAL: Final = re.compile(r"(.+)-[0-9]+")

@@ -7,7 +7,6 @@ import difflib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from checkpointer.cli.command import EXIT_NO, UsageError, carry_out, describe
@@ -21,6 +20,7 @@ from checkpointer.errors import CheckpointerError, NotCheckpointableError, print
 from checkpointer.settings import snapshot_settings
 from checkpointer.store.errors import MaterialError
 from checkpointer.store.material import RenderedVolume
+from checkpointer.values import dataclass
 
 ABOUT = """Tell what differs between a stored revision and its running parent, or, with
 --revisions, between two revisions. Of files only names, modes, owners and that the content

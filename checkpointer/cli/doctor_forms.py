@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from checkpointer.cli.output import print_document, print_lines, write
@@ -18,6 +18,7 @@ from checkpointer.doctor.readiness import Outlook, Readiness
 from checkpointer.doctor.result import Outcome, Result, worst
 from checkpointer.doctor.snapshots import Taken
 from checkpointer.errors import printable
+from checkpointer.values import dataclass
 
 WIDTH = 100
 """Of lines that no terminal shows."""

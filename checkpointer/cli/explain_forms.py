@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from checkpointer.cli.complaint import complain
 from checkpointer.cli.output import as_json
 from checkpointer.errors import printable
 from checkpointer.manifest.verdict import Outcome, Verdict
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

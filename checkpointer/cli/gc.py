@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from checkpointer.report.spans import size
 from checkpointer.store import layout
 from checkpointer.store.durable import is_temporary
 from checkpointer.store.lock import InstanceLock
+from checkpointer.values import dataclass
 
 ABOUT = """Remove revisions beyond snapshot.keepRevisions, damaged ones among them, and what a
 process that died has left. Kept are what is active, what would be activated, the last known good,

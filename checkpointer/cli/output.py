@@ -13,11 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from checkpointer.errors import printable, printable_json
+from checkpointer.values import dataclass
 
 FORMS = ("table", "wide", "json", "yaml", "name")
 

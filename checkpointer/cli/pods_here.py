@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from checkpointer.cli.command import UsageError
 from checkpointer.cli.local_node import names_of
 from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.core.occupancy import SOURCE_ANNOTATION, WORKLOAD_LABEL, occupancies
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
+from checkpointer.values import dataclass
 
 STATIC, COPY, API = "static pod", "copy", "API pod"
 

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +38,7 @@ from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.patience import check_answers
 from checkpointer.node.set_aside import hidden_path, put_back, set_aside
 from checkpointer.store.durable import Disk
+from checkpointer.values import dataclass
 
 ABOUT = """Restart a pod of this node without the API, and wait until it runs again. A static pod
 is stopped by its manifest being set aside (a name with a dot, in the same folder) and started by

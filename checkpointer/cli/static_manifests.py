@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from checkpointer.cli.local_node import NodeError
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.set_aside import hidden_path, original_name
+from checkpointer.values import dataclass
 
 DEFAULT_GRACE_SECONDS = 30
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from checkpointer.cli.command import EXIT_NO, carry_out, describe
@@ -19,6 +18,7 @@ from checkpointer.node.cri import ImageInfo
 from checkpointer.report.spans import age
 from checkpointer.report.status import timestamp
 from checkpointer.store.errors import DiskError
+from checkpointer.values import dataclass
 
 ABOUT = """Verify what is stored, without changing anything: each file against its digest, the
 manifest against the kubelet's own rules, each image in the runtime, each token's expiry. Without

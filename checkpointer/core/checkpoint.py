@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from checkpointer.core.hold import Hold
 from checkpointer.core.workload import Workload
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ is not gone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ a failure: a captive portal is not the API.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from checkpointer.core.rules import ContactRules
+from checkpointer.values import dataclass
 
 
 class ContactState(Enum):

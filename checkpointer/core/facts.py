@@ -6,8 +6,9 @@ decision. No adapter returns an empty collection for a failed look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar, Union
+
+from checkpointer.values import dataclass
 
 T = TypeVar("T")
 

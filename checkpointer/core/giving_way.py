@@ -21,7 +21,6 @@ It is chosen for the parent's sake, at the moment that costs least:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from checkpointer.core import hand_over
 from checkpointer.core.backoff import dead_of, is_in_use, kubelet_knows, start_in
@@ -37,6 +36,7 @@ from checkpointer.core.replacement import is_replaced
 from checkpointer.core.runtime import Container, ContainerState, Sandbox
 from checkpointer.core.situation import Situation
 from checkpointer.core.workload import template_of
+from checkpointer.values import dataclass
 
 FALSE_READY_SECONDS = 10.0
 """How long a parent must have run for its Ready to count beside a copy on the same ports: until

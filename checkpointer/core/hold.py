@@ -7,10 +7,10 @@ beside what runs of the workload, unless it was forced: that would fight for the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checkpointer.core.facts import Fact, Known
+from checkpointer.values import dataclass
 
 if TYPE_CHECKING:
     from checkpointer.core.checkpoint import Checkpoint

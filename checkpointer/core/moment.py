@@ -7,7 +7,7 @@ people: it may jump by hours in either direction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -11,6 +9,7 @@ from checkpointer.core.lease import Claim
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.turns import Masters, Others
 from checkpointer.core.workload import Workload
+from checkpointer.values import dataclass
 
 NOT_ASKED = Unknown("not asked: nothing depends on it")
 """What stands for a source that nobody asked; it is no source that failed to tell."""

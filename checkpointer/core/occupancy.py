@@ -7,12 +7,12 @@ keeps counting pods as running that died with the machine).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
 
 from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.core.observation import Pod
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.core.workload import identifying_labels
+from checkpointer.values import dataclass
 
 WORKLOAD_LABEL = "checkpointer.alpha.coreos.com/workload"
 """Our mark on a copy: the digest of its workload; pod labels reach the sandbox."""

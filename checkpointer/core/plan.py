@@ -7,12 +7,13 @@ and the next cycle decides the rest anew.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from checkpointer.core.checkpoint import OwnRecord, Record
 from checkpointer.core.lease import Turn
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ by the adapter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from checkpointer.values import dataclass
 
 
 class ContainerState(Enum):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from checkpointer.core.checkpoint import Record
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Fact, Unknown
@@ -15,6 +13,7 @@ from checkpointer.core.rules import Rules
 from checkpointer.core.standing import Standing
 from checkpointer.core.turns import has_company, has_others, must_take_turns, wait_for_turn
 from checkpointer.core.workload import Workload
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

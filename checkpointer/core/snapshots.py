@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Attempt, Snapshot
 from checkpointer.core.rules import Rules
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

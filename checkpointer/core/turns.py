@@ -16,11 +16,11 @@ counts instead of the slots (`lease`).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from enum import Enum
 
 from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.values import dataclass
 
 SLOT_SECONDS = 30.0
 OPEN_SECONDS = 15.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from checkpointer.config import Config
@@ -20,6 +20,7 @@ from checkpointer.node.cri import RuntimeVersion
 from checkpointer.node.disk import Place
 from checkpointer.node.kubelet_settings import KubeletSettings
 from checkpointer.node.static_pods import StaticPod
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

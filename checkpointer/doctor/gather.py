@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +43,7 @@ from checkpointer.store.contents import Stored
 from checkpointer.store.errors import DiskError
 from checkpointer.store.revisions import Store
 from checkpointer.store.safety import check_folder
+from checkpointer.values import dataclass
 
 LEFTOVERS = ("inactive-manifests", "checkpoint-secrets", "checkpoint-configmaps")
 """Folders of the bootkube checkpointer and its heirs, beside the manifest folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from checkpointer.core.facts import Known, Unknown
@@ -13,6 +12,7 @@ from checkpointer.doctor.checks.manifests import conflict_of
 from checkpointer.doctor.checks.pods import selected_pods
 from checkpointer.doctor.facts import Examined, Facts
 from checkpointer.doctor.result import Outcome, Result
+from checkpointer.values import dataclass
 
 BLOCKING: Final = ("static-pod-path", "manifest-folder", "store-folder", "agent-at-boot")
 """Checks that speak for every checkpoint: when one of them fails, nothing comes back."""

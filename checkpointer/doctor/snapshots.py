@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from checkpointer.config import Config
@@ -32,6 +31,7 @@ from checkpointer.settings import selection, snapshot_settings
 from checkpointer.snapshot import Snapshooter
 from checkpointer.store.lock import InstanceLock
 from checkpointer.store.revisions import Store
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

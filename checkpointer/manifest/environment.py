@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.core.facts import Fact, Unknown
@@ -21,6 +20,7 @@ from checkpointer.manifest.identity import Identity
 from checkpointer.manifest.resource_fields import requested
 from checkpointer.manifest.sources import PLACEHOLDER, ApiObject, Options, Sources
 from checkpointer.manifest.verdict import Ledger
+from checkpointer.values import dataclass
 
 _CONFIG_MAP: Final = "config map"
 _SECRET: Final = "secret"  # noqa: S105 - the name of a kind

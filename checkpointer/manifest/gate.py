@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from checkpointer.manifest.verdict import Finding
+from checkpointer.values import dataclass
 
 
 class Findings(list[Finding]):

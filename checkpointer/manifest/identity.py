@@ -7,7 +7,6 @@ component acts on them. Section 0 of the kubelet's contract says what must not b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.core.workload import TEMPLATE_LABELS
@@ -15,6 +14,7 @@ from checkpointer.manifest import PREFIX
 from checkpointer.manifest.formats import is_label
 from checkpointer.manifest.sources import PLACEHOLDER, Options
 from checkpointer.manifest.verdict import Ledger
+from checkpointer.values import dataclass
 
 _CONTAINER_PREFIXES: Final = (
     "container.apparmor.security.beta.kubernetes.io/",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from checkpointer.values import dataclass
 
 PLUGINS: Final = {
     "secret": "kubernetes.io~secret",

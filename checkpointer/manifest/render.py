@@ -10,12 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.core.occupancy import WORKLOAD_LABEL
 from checkpointer.core.workload import Workload
 from checkpointer.manifest import PREFIX
+from checkpointer.values import dataclass
 
 CHECKPOINT_OF: Final = f"{PREFIX}checkpoint-of"
 """`namespace/Kind/name` of the workload."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from checkpointer.core.facts import Fact, Known
@@ -17,6 +16,7 @@ from checkpointer.core.workload import Workload, workload_of
 from checkpointer.manifest import PREFIX
 from checkpointer.manifest.render import CHECKPOINT_OF
 from checkpointer.manifest.sources import BoundClaim
+from checkpointer.values import dataclass
 
 CHECKPOINT: Final = f"{PREFIX}checkpoint"
 """The annotation by which a pod asks to be checkpointed; the historic one."""

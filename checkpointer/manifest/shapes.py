@@ -8,12 +8,12 @@ copy. After `misfits` found nothing, code may trust the types it reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from math import isfinite
 from typing import Any, Final, Union
 
 from checkpointer.manifest.verdict import Finding, Ledger
+from checkpointer.values import dataclass
 
 
 class Kind(Enum):

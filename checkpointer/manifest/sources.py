@@ -7,10 +7,11 @@ read, and a source that nobody read is Unknown, never absent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from checkpointer.core.facts import Fact, Unknown
+from checkpointer.values import dataclass
 
 ApiObject = Mapping[str, Any]
 

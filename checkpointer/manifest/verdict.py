@@ -6,11 +6,12 @@ holds the value of a secret outside the manifest itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any
 
 from checkpointer.core.workload import Workload
+from checkpointer.values import dataclass
 
 
 class Outcome(Enum):

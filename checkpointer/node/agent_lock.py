@@ -5,10 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.values import dataclass
 
 PROC = Path("/proc")
 _SERVICE = re.compile(r"([^/]+\.service)$", re.MULTILINE)

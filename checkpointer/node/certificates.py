@@ -5,13 +5,13 @@ Importing the library costs a tenth of a second; only commands do it, never the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.kubeconfig import Kubeconfig, read_kubeconfig
 from checkpointer.store.token import token_expiry
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

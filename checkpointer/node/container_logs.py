@@ -12,12 +12,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from checkpointer.errors import CheckpointerError
+from checkpointer.values import dataclass
 
 FOLLOW_SECONDS = 0.2
 _CHUNK = 1 << 16

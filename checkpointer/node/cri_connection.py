@@ -15,12 +15,12 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 from urllib.parse import quote
 
 from checkpointer.errors import RuntimeCallError, RuntimeSilentError
 from checkpointer.node.rpc_library import DecodeError, Message, grpc
+from checkpointer.values import dataclass
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """What the kubelet accepts (cri-client, pkg/remote_runtime.go); a full node's list can be big."""

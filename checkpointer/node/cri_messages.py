@@ -8,11 +8,11 @@ version does not know is never mistaken for ready or for stopped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.node import cri_v1_pb2 as pb
+from checkpointer.values import dataclass
 
 # Labels and annotations of the kubelet: pkg/kubelet/kuberuntime/labels.go and
 # staging/src/k8s.io/kubelet/pkg/types/labels.go.

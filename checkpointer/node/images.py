@@ -13,12 +13,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.node.cri import ImageInfo
+from checkpointer.values import dataclass
 
 PULLED = "image_manager/pulled"
 PULLING = "image_manager/pulling"

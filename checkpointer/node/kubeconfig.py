@@ -14,7 +14,6 @@ import base64
 import binascii
 import functools
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ import yaml
 
 from checkpointer.errors import CheckpointerError
 from checkpointer.shallow_yaml import loader
+from checkpointer.values import dataclass
 
 
 class KubeconfigError(CheckpointerError):

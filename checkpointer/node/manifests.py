@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +22,7 @@ from checkpointer.store.durable import Disk, is_temporary, store_errors
 from checkpointer.store.errors import CannotTellError, DiskError, ForeignFileError, StoreError
 from checkpointer.store.files import read_file
 from checkpointer.store.system_calls import SystemCalls
+from checkpointer.values import dataclass
 
 PREFIX = "pod-checkpointer-"
 """How the name of every manifest of ours begins."""

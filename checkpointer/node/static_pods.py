@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from checkpointer.shallow_yaml import loader
 from checkpointer.store.errors import DiskError
 from checkpointer.store.files import read_file
 from checkpointer.store.system_calls import SystemCalls
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

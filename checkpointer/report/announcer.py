@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from checkpointer.report.events import (
 from checkpointer.report.happenings import Happening, Kind, precise_timestamp
 from checkpointer.report.history import read_history
 from checkpointer.store.revisions import Store
+from checkpointer.values import dataclass
 
 log = logging.getLogger(__name__)
 

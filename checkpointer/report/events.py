@@ -12,7 +12,6 @@ import logging
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -23,6 +22,7 @@ from checkpointer.errors import ApiError, CheckpointerError, printable
 from checkpointer.manifest.verdict import Finding, Outcome, Verdict
 from checkpointer.report.verdicts import gist
 from checkpointer.store.revisions import Store
+from checkpointer.values import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,9 @@ The decisions are `core.hand_over`'s; here is what people and programs are told 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from checkpointer.core.checkpoint import Checkpoint, HandOver
 from checkpointer.core.moment import Moment
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

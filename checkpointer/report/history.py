@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from checkpointer.errors import CheckpointerError
 from checkpointer.report.happenings import Happening, from_entry
 from checkpointer.store.journal import Journal, read_journal
+from checkpointer.values import dataclass
 
 KEPT = 200
 """Happenings that wait in memory for a disk that does not take them."""

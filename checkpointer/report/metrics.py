@@ -8,7 +8,6 @@ first scrape: until then the library costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import (
@@ -25,6 +24,7 @@ from checkpointer.report.happenings import Kind
 from checkpointer.report.status import SOURCES, CheckpointStatus, Status
 from checkpointer.report.tally import Histogram, Tally
 from checkpointer.report.verdicts import Verdicts
+from checkpointer.values import dataclass
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "pod_checkpointer_"

@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -23,6 +22,7 @@ from checkpointer.errors import ApiError
 from checkpointer.report import events
 from checkpointer.report.events import DELAY_LIMIT_SECONDS, FIRST_DELAY_SECONDS
 from checkpointer.report.protection import Protection
+from checkpointer.values import dataclass
 
 log = logging.getLogger(__name__)
 

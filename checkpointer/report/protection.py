@@ -8,7 +8,6 @@ only what is stored is judged.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.core.facts import Known, Unknown
@@ -17,6 +16,7 @@ from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation, Pod
 from checkpointer.core.workload import Workload
 from checkpointer.manifest.verdict import Outcome, Verdict
+from checkpointer.values import dataclass
 
 GRACE_SECONDS = 60.0
 """How long a selected pod may be on the node before it counts that nothing of it is stored: it

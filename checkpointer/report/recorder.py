@@ -8,7 +8,6 @@ that it failed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from checkpointer.core.checkpoint import Revision
 from checkpointer.core.contact import ContactState
@@ -30,6 +29,7 @@ from checkpointer.core.plan import (
 from checkpointer.core.workload import Workload
 from checkpointer.report.hand_overs import refusal
 from checkpointer.report.happenings import Happening, Kind
+from checkpointer.values import dataclass
 
 LONGEST_HAND_OVER_SECONDS = 600.0
 """After which a parent that did not come back is no hand-over any more."""

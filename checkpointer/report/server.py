@@ -15,11 +15,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from checkpointer.config import is_loopback
+from checkpointer.values import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ holds no secret: no manifest, no material, only names, numbers, times and senten
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +35,7 @@ from checkpointer.report.hand_overs import (
     refusal,
 )
 from checkpointer.report.protection import Protection, Unprotected, find_unprotected
+from checkpointer.values import dataclass
 
 KIND = "Status"
 

@@ -8,7 +8,6 @@ import select
 import ssl
 import time
 import uuid
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import BaseServer
@@ -29,6 +28,7 @@ from checkpointer.simulation.cluster import (
 )
 from checkpointer.simulation.connections import Mode, Passage
 from checkpointer.simulation.selectors import Selector, selector
+from checkpointer.values import dataclass
 
 _ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 _OPEN_PATHS = ("readyz", "livez", "healthz", "version")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from checkpointer.simulation.cluster import Change, Cluster, ExpiredError, Object, Resource
 from checkpointer.simulation.connections import Passage
 from checkpointer.simulation.selectors import Selector
+from checkpointer.values import dataclass
 
 _LOOK_SECONDS = 1.0
 """How often an idle watch looks whether its client is still there."""

@@ -10,9 +10,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from checkpointer.values import dataclass
 
 _DATA = "..data"
 

@@ -8,9 +8,10 @@ role lets it read; what they may not is decided by real RBAC, not here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from checkpointer.simulation.cluster import Cluster, Object
+from checkpointer.values import dataclass
 
 _NODE_PREFIX = "system:node:"
 _WRITES_EVENTS = ("create", "update", "patch")

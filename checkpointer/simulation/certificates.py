@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from checkpointer.simulation.planted import PLANTED
+from checkpointer.values import dataclass
 
 _LIFETIME = timedelta(days=30)
 

@@ -13,9 +13,10 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from checkpointer.values import dataclass
 
 Object = dict[str, Any]
 """A Kubernetes object as the API's JSON has it."""

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from checkpointer.simulation import admission, mirrors, pod_status
@@ -27,6 +27,7 @@ from checkpointer.simulation.runtime import Runtime
 from checkpointer.simulation.runtime_records import ContainerRecord, Event
 from checkpointer.simulation.static_pods import StaticPods, full_name
 from checkpointer.simulation.surroundings import Pace, Surroundings
+from checkpointer.values import dataclass
 
 _ORPHAN_GRACE_SECONDS = 1.0
 _TERMINAL = ("Failed", "Succeeded")

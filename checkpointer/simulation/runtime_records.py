@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from checkpointer.core.runtime import ContainerState
+from checkpointer.values import dataclass
 
 KILLED = 137
 LOST_POWER = 255

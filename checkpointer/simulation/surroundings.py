@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from checkpointer.simulation.backoff import Backoff
 from checkpointer.simulation.downward import Lookup
 from checkpointer.simulation.runtime import Runtime
+from checkpointer.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

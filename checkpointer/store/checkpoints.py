@@ -8,7 +8,6 @@ the pointer cannot be read, every complete revision counts.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from checkpointer.core.checkpoint import Checkpoint, Record, Revision
@@ -30,6 +29,7 @@ from checkpointer.store.layout import (
 )
 from checkpointer.store.provenance import JSON_LIMIT, parse_hold, parse_record, parse_revision
 from checkpointer.store.system_calls import SystemCalls
+from checkpointer.values import dataclass
 
 _POINTER = re.compile(rb"([1-9][0-9]{0,17})\n")
 

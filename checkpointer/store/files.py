@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from checkpointer.store.errors import CannotTellError, StoreError
 from checkpointer.store.system_calls import SystemCalls
+from checkpointer.values import dataclass
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 """Errors that tell about this moment and not about the file."""

@@ -11,7 +11,6 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from checkpointer.store.files import read_file
 from checkpointer.store.layout import STATE
 from checkpointer.store.safety import check_folder
 from checkpointer.store.system_calls import SystemCalls
+from checkpointer.values import dataclass
 
 NAME, OLDER_NAME = "journal.jsonl", "journal.1.jsonl"
 
