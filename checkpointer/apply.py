@@ -86,6 +86,8 @@ class Applier:
         self._is_runtime_silent = False
         """Whether the runtime let a stop time out: it is asked to stop no more in this cycle, which
         would take as long again for each container."""
+        self._foretold: dict[Workload, str] = {}
+        """What a dry run has said of each parent's snapshot."""
         self._killed: set[str] = set()
         """The containers that were killed in this cycle."""
         self._unreleased: set[Workload] = set()
@@ -167,7 +169,7 @@ class Applier:
             }
 
     def _foretell(self, plan: Plan, pods: Fact[tuple[RawPod, ...]]) -> None:
-        """Say of each snapshot whether it would succeed, and why not."""
+        """Say of each snapshot whether it would succeed, and why not; the same only once."""
         if self.snapshooter is None or not isinstance(pods, Known):
             return
         uids = {action.uid for action in plan.actions if isinstance(action, Snapshot)}
@@ -177,12 +179,10 @@ class Applier:
                 if verdict.manifest is not None:
                     verdict = self.snapshooter.judge_volumes(pod, verdict)
                 found = "; ".join(f"{f.path}: {f.reason}" for f in verdict.refusals)
-                log.info(
-                    "dry run: %s is %s%s",
-                    verdict.workload,
-                    verdict.outcome.value,
-                    f": {found}" if found else "",
-                )
+                line = f"{verdict.outcome.value}{': ' if found else ''}{found}"
+                if self._foretold.get(verdict.workload) != line:
+                    log.info("dry run: %s is %s", verdict.workload, line)
+                self._foretold[verdict.workload] = line
 
     def _try_record(self, workload: Workload, record: Record) -> bool:
         try:

@@ -2,7 +2,8 @@
 
 It reads what the manifest needs (environment from the API, rendered volumes from the kubelet's
 folder), has it sanitized and gated, and stores a new revision if anything differs from the
-newest one. A parent that cannot be checkpointed leaves the store as it is and says why.
+newest one, or that one is damaged. A parent that cannot be checkpointed leaves the store as it is
+and says why.
 """
 
 from __future__ import annotations
@@ -170,8 +171,9 @@ class Snapshooter:
             raise
         self._judge(pod, verdict, sources)
         digest = content_digest(verdict.manifest, material_digest(volumes))
-        newest = checkpoint.revisions[0] if checkpoint and checkpoint.revisions else None
-        if newest is not None and newest.digest == digest:
+        newest = next(iter(checkpoint.revisions), None) if checkpoint else None
+        is_current = checkpoint is not None and checkpoint.is_current
+        if newest is not None and is_current and newest.digest == digest:
             self._refresh(workload, newest.number, volumes, verdict.volumes)
             return None
 

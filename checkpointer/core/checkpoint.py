@@ -125,6 +125,8 @@ class Checkpoint:
     """What was skipped and why, one sentence each."""
     hold: Hold | None = None
     """What an operator wants of it by hand; in force or not."""
+    is_current: bool = True
+    """Whether the first revision is the one that was stored last: that one is not damaged."""
 
 
 @dataclass(frozen=True, slots=True)

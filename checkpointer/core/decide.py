@@ -154,7 +154,8 @@ def decide(
     if own is not None and own.is_leaving:
         builder.add_leave(leave(own, seen.manifests, {c.workload for c in checkpoints}))
     elif isinstance(seen.pods, Known) and seen.contact.state is ContactState.REACHABLE:
-        builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots)
+        whole = {c.workload for c in seen.checkpoints.value if c.revisions and c.is_current}
+        builder.add_snapshots(_believed(seen.pods.value, seen, now), failed_snapshots, whole)
     return builder.plan(seen, _turn(builder, checkpoints, situation))
 
 
@@ -267,9 +268,12 @@ class _PlanBuilder:
         tried = self.memory.stage_zero_at
         return tried is not None and tried >= self.contact_since
 
-    def add_snapshots(self, pods: tuple[Pod, ...], failed: frozenset[str]) -> None:
+    def add_snapshots(
+        self, pods: tuple[Pod, ...], failed: frozenset[str], whole: set[Workload]
+    ) -> None:
+        memory = self.memory
         due = due_snapshots(
-            pods, self.memory.ready_since, self.memory.attempts, failed, self.rules, self.now
+            pods, memory.ready_since, memory.attempts, failed, whole, self.rules, self.now
         )
         self.actions.extend(due.actions)
         self.wake_in = min(self.wake_in, due.wake_in)

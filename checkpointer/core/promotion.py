@@ -34,7 +34,9 @@ def settled(
     is_new = any(not attempt.revision for attempt in memory.attempts.values())
     if isinstance(pods, Unknown) or not is_new:
         return memory
-    newest = {c.workload: c.revisions[0].number for c in checkpoints if c.revisions}
+    newest = {
+        c.workload: c.revisions[0].number for c in checkpoints if c.revisions and c.is_current
+    }
     workloads = {pod.uid: pod.workload for pod in pods.value}
     attempts = {
         uid: _settled(attempt, workloads.get(uid), newest)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Attempt, Snapshot
 from checkpointer.core.rules import Rules
+from checkpointer.core.workload import Workload
 from checkpointer.values import dataclass
 
 
@@ -25,10 +26,15 @@ def due_snapshots(
     ready_since: Mapping[str, float],
     attempts: Mapping[str, Attempt],
     failed: frozenset[str],
+    whole: Collection[Workload],
     rules: Rules,
     now: float,
 ) -> Snapshots:
     """Choose the parents to snapshot; `failed` are the UIDs whose last snapshot did not succeed.
+
+    `whole` are the workloads whose last snapshot is there and verifies. Any other one is protected
+    by less than could be, or by nothing: it is due at once, or as soon after its last try as one
+    that failed.
 
     Of several Ready pods of one workload the one with the smallest UID is the parent, so that
     two replicas on a node do not overwrite each other's checkpoint in turn.
@@ -52,13 +58,20 @@ def due_snapshots(
             chosen[pod.workload] = (pod, since)
     actions = []
     for pod, _ in chosen.values():
-        if _is_due(pod, kept.get(pod.uid), pod.uid in failed, rules, now):
+        is_whole = pod.workload in whole
+        wait = rules.snapshot_retry_seconds if pod.uid in failed else rules.resync_seconds
+        if not is_whole:
+            wait = min(wait, rules.snapshot_retry_seconds)
+        due_in = _due_in(pod, kept.get(pod.uid), wait, now)
+        if due_in > 0 and not is_whole:
+            wake_in = min(wake_in, due_in)
+        elif due_in <= 0:
             kept[pod.uid] = Attempt(pod.signature, now)
             actions.append(Snapshot(pod.workload, pod.uid))
     return Snapshots(tuple(actions), seen, kept, wake_in)
 
 
-def _is_due(pod: Pod, last: Attempt | None, failed: bool, rules: Rules, now: float) -> bool:
+def _due_in(pod: Pod, last: Attempt | None, wait: float, now: float) -> float:
     if last is None or last.signature != pod.signature:
-        return True
-    return now - last.at >= (rules.snapshot_retry_seconds if failed else rules.resync_seconds)
+        return 0.0
+    return last.at + wait - now

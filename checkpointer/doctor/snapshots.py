@@ -107,7 +107,7 @@ def _take(config: Config, node_name: str, runtime: ImageService | None) -> tuple
         kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
         reader = PodReader(selection(config.selection), kubelet)
         pods = reader.read(tuple(raw.values()), _now()).pods
-        due = due_snapshots(pods, {}, {}, frozenset(), config.timing, _now().monotonic)
+        due = due_snapshots(pods, {}, {}, frozenset(), (), config.timing, _now().monotonic)
         server = (config.endpoints or (read_kubeconfig(config.kubeconfig).server,))[0]
         store = Store(config.store_directory)
         settings = snapshot_settings(config, node_name, server)

@@ -98,6 +98,7 @@ class _Reader:
         self._problems: list[str] = []
         self._workload: Workload | None = None
         self._may_pass = False
+        self._current: int | None = None
 
     def problem(self, sentence: str, may_pass: bool = False) -> None:
         """Note what is wrong, and whether that may pass."""
@@ -116,7 +117,10 @@ class _Reader:
         if workload is None:
             self.problem(f"{self._folder}: nothing readable tells which workload this is")
             return WorkloadReading(None, tuple(self._problems), self._may_pass)
-        checkpoint = Checkpoint(workload, revisions, record, tuple(self._problems), hold)
+        is_current = not revisions or revisions[0].number == self._current
+        checkpoint = Checkpoint(
+            workload, revisions, record, tuple(self._problems), hold, is_current
+        )
         return WorkloadReading(checkpoint, (), self._may_pass)
 
     def revisions(self, numbers: list[int]) -> tuple[Revision, ...]:
@@ -126,6 +130,7 @@ class _Reader:
         except StoreError as error:
             self.problem(str(error), may_pass(error))
             current = None
+        self._current = current
         if current is not None and current not in numbers:
             self.problem(f"{self._folder}: revision {current}, the current one, is missing")
         found = [

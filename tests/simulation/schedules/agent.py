@@ -263,7 +263,7 @@ class Snapshooter:
         kind = self.node.kind_of(workload)
         image = pod["spec"]["containers"][0]["image"]
         newest = checkpoint.revisions[0] if checkpoint and checkpoint.revisions else None
-        if newest is not None and newest.digest == image:
+        if newest is not None and checkpoint and checkpoint.is_current and newest.digest == image:
             return None
         labels = identifying_labels(pod["metadata"]["labels"])
         revision = Revision(

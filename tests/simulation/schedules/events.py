@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from checkpointer.store.layout import workload_folder
+from checkpointer.store.layout import CURRENT, REVISIONS, workload_folder
 from tests.simulation.schedules.node import FAULTS, Node
 from tests.simulation.schedules.workloads import Kind
 
@@ -207,9 +208,15 @@ def _disk(world: World, node: Node, event: Event) -> None:
 
 
 def _damage(world: World, node: Node, event: Event) -> None:
-    """Truncate or change one file of a workload's checkpoint, or its active manifest."""
+    """Truncate or change one file of a workload's checkpoint, or its active manifest; or remove all
+    that is stored of it."""
     kind = world.kind(event)
     folder = workload_folder(node.store, kind.workload)
+    if event.choice % 7 == 6 and folder.is_dir():
+        shutil.rmtree(folder)
+        node.damaged.add(kind.name)
+        _tell(node, folder)
+        return
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     files += sorted(node.manifests.glob(f"pod-checkpointer-*{kind.workload.digest}.json"))
     if not files:
@@ -217,7 +224,8 @@ def _damage(world: World, node: Node, event: Event) -> None:
     path = files[event.choice % len(files)]
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] if event.choice % 2 else b"\0" + content[1:])
-    node.tampered.add(kind.name)
+    is_revision = folder / REVISIONS in path.parents or path == folder / CURRENT
+    (node.damaged if is_revision else node.tampered).add(kind.name)
     _tell(node, path)
 
 

@@ -48,6 +48,10 @@ RETURN_SECONDS = 15.0
 """How much longer than a hand-over's deadline the API of a single node may be away: its copy serves
 some 3 s after its manifest is written (the folder's event, a sandbox, the boot). It may have lost
 its first start to the parent's last one, and be started again after 10 s."""
+RETAKEN_SECONDS = 80.0
+"""How long a damaged checkpoint may be without its last revision while its parent can be read. At
+once, as a rule; but a minute after the last try, 10 s after the parent is Ready, and as soon as
+the pods are listed again."""
 CYCLES_PER_MINUTE = 500
 """With 50 ms between two cycles it could be 1200."""
 WRITES_PER_MINUTE = 300
@@ -72,6 +76,8 @@ class _Seen:
     dark_at: float = 0.0
     """When the copy was last needed, or not there."""
     had_revision: bool = False
+    whole_at: float = 0.0
+    """When a damaged checkpoint was last whole, or could not be taken anew."""
     given_way_at: float | None = None
     """When its copy last made way; None once a hand-over and what may follow it are over."""
     given_way_boot: int = 0
@@ -120,6 +126,7 @@ class Invariants:
         self._api_served = False
         self.longest_beside = 0.0
         self.longest_active = 0.0
+        self.longest_damaged = 0.0
 
     def disturb(self) -> None:
         """Note that something was done to the node: what takes time begins anew."""
@@ -160,6 +167,10 @@ class Invariants:
                         self._check_down(node, kind, down)
                 if seen.given_way_at is not None:
                     self._check_hand_over(node, kind, seen)
+                if kind.name not in node.damaged:
+                    seen.whole_at = now
+                else:
+                    self._check_retaken(node, kind, seen, is_sound and can_use_api)
         self._check_turns()
 
     def check_end(self) -> None:
@@ -289,8 +300,9 @@ class Invariants:
         for kind in self._world.cluster.kinds:
             seen = self._seen[node.name, kind.name]
             has = found.get(kind.workload, False)
-            is_excused = kind.name in node.tampered or not self._world.cluster.is_wanted(
-                kind, node.name
+            is_excused = (
+                kind.name in node.tampered | node.damaged
+                or not self._world.cluster.is_wanted(kind, node.name)
             )
             if seen.had_revision and not has and not is_excused:
                 self._fail("good revisions never come to none", node, kind.name)
@@ -326,6 +338,29 @@ class Invariants:
             limit += BACKOFF_SECONDS
         if down > limit and self._has_sound_revision(node, kind):
             self._fail("what is wanted runs again in time", node, f"{kind.name}, {down:.0f} s")
+
+    def _can_be_taken(self, node: Node, kind: Kind) -> bool:
+        """Tell whether the agent has contact, and the API a parent that is wanted and Ready."""
+        assert node.agent is not None
+        has_contact = node.agent.contact.state is ContactState.REACHABLE
+        is_wanted = self._world.cluster.is_wanted(kind, node.name)
+        return has_contact and is_wanted and self._has_ready_parent(node, kind)
+
+    def _check_retaken(self, node: Node, kind: Kind, seen: _Seen, is_possible: bool) -> None:
+        """Note that the last revision is there again, or check for how long it has been missing."""
+        if not is_possible or not self._can_be_taken(node, kind):
+            seen.whole_at = node.now
+            return
+        assert node.agent is not None
+        stored = node.agent.store.read()
+        checkpoints = stored.value.checkpoints if isinstance(stored, Known) else ()
+        if any(c.workload == kind.workload and c.revisions and c.is_current for c in checkpoints):
+            node.damaged.discard(kind.name)
+            return
+        damaged = node.now - seen.whole_at
+        self.longest_damaged = max(self.longest_damaged, damaged)
+        if damaged > RETAKEN_SECONDS:
+            self._fail("what is damaged is stored anew", node, f"{kind.name}, {damaged:.0f} s")
 
     def _note_hand_over(self, node: Node, seen: _Seen, action: Action) -> None:
         """Note that one begins, or that its workload was activated for the loss of contact."""
@@ -388,7 +423,7 @@ class Invariants:
 
     def _is_allowed(self, node: Node, kind: Kind, can_use_api: bool) -> bool:
         """Tell whether a sound node has all it needs for the workload to run."""
-        if kind.name in node.tampered or kind.name in node.bad_copies:
+        if kind.name in node.tampered | node.damaged | node.bad_copies:
             return False
         cluster = self._world.cluster
         if not cluster.is_wanted(kind, node.name):

@@ -88,6 +88,8 @@ class Node:
         self.bad_copies: set[str] = set()
         self.tampered: set[str] = set()
         """Workloads of which files were damaged: what is promised is less."""
+        self.damaged: set[str] = set()
+        """Workloads of which revisions were damaged or removed, until they are stored anew."""
         self.foreign = dict(FOREIGN)
         """Files in the manifest folder that are not ours, and what they hold."""
         self._serving: frozenset[str] = frozenset()

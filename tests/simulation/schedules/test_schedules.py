@@ -216,12 +216,27 @@ def test_what_is_deleted_is_removed_one_by_one_whoever_restarts_the_agent(folder
     assert all(later - earlier >= 60.0 for earlier, later in pairwise(when))
 
 
+@pytest.mark.parametrize("choice", [0, 2, 3, 6], ids=["current", "digests", "manifest", "all"])
+def test_a_damaged_checkpoint_is_stored_anew(folder: Path, choice: int) -> None:
+    """Its parent is there to be read: not only at the resync, which may be ten minutes away."""
+    early = Event(25.0, "damage", choice=choice)
+    late = replace(early, at=100.0)
+    world = world_of(folder, "way", early, late, length=120.0)
+    assert world.nodes[0].damaged == set()
+    assert len(actions(world, "Snapshot")) == 3 + 2
+    assert world.invariants.longest_damaged < 60.0
+
+
 def hasty(config: Config) -> Config:
     return replace(config, timing=replace(config.timing, absent_seconds=3.0))
 
 
 def lame(config: Config) -> Config:
     return replace(config, timing=replace(config.timing, stage_delay_seconds=1e6))
+
+
+def patient(config: Config) -> Config:
+    return replace(config, timing=replace(config.timing, snapshot_retry_seconds=600.0))
 
 
 def hot(config: Config) -> Config:
@@ -238,6 +253,7 @@ def hot(config: Config) -> Config:
             [Event(1.0, "api down", seconds=600.0), Event(5.0, "power cut")],
         ),
         (hot, "the agent never loops hot", []),
+        (patient, "what is damaged is stored anew", [Event(5.0, "damage", choice=6)]),
     ],
 )
 def test_an_agent_that_breaks_a_promise_is_found_out(

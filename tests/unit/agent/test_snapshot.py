@@ -191,6 +191,23 @@ def test_nothing_new_is_no_revision(bench: Bench, kit: Any) -> None:
     assert kit.tree(bench.store.root) == before
 
 
+@pytest.mark.parametrize("damage", ["revisions/2/manifest.json", "current"])
+def test_damage_is_mended_by_a_new_revision_though_nothing_is_new(
+    bench: Bench, damage: str
+) -> None:
+    """An older revision of the same content would leave the damage for ever."""
+    for image in ("web:1", "web:2"):
+        assert bench.take(pod(image=image))
+    (bench.store.root / "kube-system/daemonset.web" / damage).write_bytes(b"{")
+    bench.store.invalidate()
+    newest = "web:1" if damage != "current" else "web:2"
+    assert bench.take(pod(image=newest))
+    assert bench.checkpoint is not None
+    assert bench.checkpoint.is_current
+    assert bench.numbers[0] == 3
+    assert bench.take(pod(image=newest)) is None
+
+
 def test_changed_content_is_a_new_revision(bench: Bench) -> None:
     """A new spec or new material each make one; the newest comes first."""
     bench.take(pod())

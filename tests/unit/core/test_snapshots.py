@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Attempt, Snapshot
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.snapshots import Snapshots, due_snapshots
+from checkpointer.core.workload import Workload
 from tests.unit.core.builders import (
     API,
     AT_REST,
@@ -24,6 +26,7 @@ from tests.unit.core.builders import (
     PARENT_RUNS,
     RULES,
     SAME_KUBELET,
+    checkpoint,
     denied,
     lost,
     pod,
@@ -38,9 +41,10 @@ def due(
     ready_since: Mapping[str, float] | None = None,
     attempts: Mapping[str, Attempt] | None = None,
     failed: frozenset[str] = frozenset(),
+    whole: tuple[Workload, ...] = (API, DNS),
     now: float = NOW,
 ) -> Snapshots:
-    return due_snapshots(pods, ready_since or {}, attempts or {}, failed, RULES, now)
+    return due_snapshots(pods, ready_since or {}, attempts or {}, failed, whole, RULES, now)
 
 
 THE_PARENT = (Snapshot(API, "parent-uid"),)
@@ -123,6 +127,42 @@ def test_a_snapshot_is_taken_again_when_there_may_be_news(
     assert found.actions == (THE_PARENT if expected else ())
     expected_attempt = Attempt(signature, NOW) if expected else Attempt("spec-1", NOW - age)
     assert found.attempts == {"parent-uid": expected_attempt}
+
+
+@pytest.mark.parametrize("failed", [frozenset(), frozenset({"parent-uid"})])
+@pytest.mark.parametrize(
+    ("age", "expected", "wake_in"), [(0.0, (), 30.0), (45.0, (), 15.0), (60.0, THE_PARENT, 30.0)]
+)
+def test_what_is_damaged_or_gone_is_taken_again_at_once(
+    age: float, expected: tuple[Snapshot, ...], wake_in: float, failed: frozenset[str]
+) -> None:
+    """But never sooner after the last try than one that failed: a bad disk would be written hot."""
+    attempts = {"parent-uid": Attempt("spec-1", NOW - age, revision=1)}
+    found = due(pod(), attempts=attempts, failed=failed, whole=(DNS,))
+    assert (found.actions, found.wake_in) == (expected, pytest.approx(wake_in))
+
+
+DAMAGED = [
+    Known(()),
+    Known((replace(checkpoint(), revisions=()),)),
+    Known((replace(checkpoint(), is_current=False),)),
+]
+
+
+@pytest.mark.parametrize("checkpoints", DAMAGED, ids=["gone", "none verifies", "an older one"])
+def test_a_checkpoint_that_is_damaged_is_not_left_to_the_resync(
+    checkpoints: Fact[tuple[Checkpoint, ...]],
+) -> None:
+    """Ten minutes without protection, while its parent is there to be read."""
+    node = AT_REST.then(AT_REST.decide()).but(checkpoints=checkpoints)
+    assert node.decide(NOW + 100.0).actions == THE_PARENT
+
+
+def test_an_older_revision_is_not_taken_for_the_snapshot_that_was_damaged() -> None:
+    """It would become known good by a parent that it was not taken of."""
+    node = AT_REST.but(checkpoints=DAMAGED[2])
+    plan = node.then(node.decide()).decide(NOW + 1.0)
+    assert plan.memory.attempts == {"parent-uid": Attempt("spec-1", NOW)}
 
 
 def test_of_two_replicas_one_is_the_parent() -> None:

@@ -151,6 +151,26 @@ def test_damaged_revision_is_skipped_and_the_one_before_serves(store, volumes, k
     assert found[OTHER].problems == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("revisions/1/manifest.json", b"{", True),
+        ("record.json", b"{", True),
+        ("revisions/2/manifest.json", b"{", False),
+        ("current", b"x", False),
+        ("current", b"3\n", False),
+        ("current", b"1\n", True),
+    ],
+)
+def test_damage_of_the_last_revision_is_told_apart(store, volumes, kit, name, content, expected):
+    """It is to be stored anew; an older one cannot be."""
+    for _ in range(2):
+        store.add(kit.new_revision(volumes))
+    assert checkpoint(store).is_current
+    (folder_of(store) / name).write_bytes(content)
+    assert checkpoint(store).is_current is expected
+
+
 def test_number_of_a_damaged_revision_is_not_used_again(store, volumes, kit):
     """A new revision never gets the number of one that is there, be it damaged."""
     store.add(kit.new_revision(volumes))
