@@ -53,6 +53,8 @@ _KINDS = {
 """Kinds that are written in lower case, for people; any other one keeps its case, encoded."""
 _OTHER_KIND = "x-"
 _REVISION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+LAST_NUMBER = 10**18 - 1
+"""The greatest number of a revision; a greater one in a name or a pointer is none of ours."""
 
 
 def encode(text: str) -> str:

@@ -357,11 +357,15 @@ class Store:
                 self._disk.remove_tree(target, inside=self.root)
 
     def _next_number(self, folder: Path) -> int:
-        """Return a number that no revision has had whose manifest may still be active."""
-        taken = revision_numbers(folder, self._calls)
+        """Return a number that no revision has had whose manifest may still be active.
+
+        Nobody counts to the last one: where that is taken, the next is behind the one before it.
+        """
+        taken = {0, *revision_numbers(folder, self._calls)}
         with suppress(StoreError):
-            taken.append(read_pointer(folder, self._calls) or 0)
-        return max(taken, default=0) + 1
+            taken.add(read_pointer(folder, self._calls) or 0)
+        followers = {number + 1 for number in taken} - taken
+        return max(number for number in followers if number <= layout.LAST_NUMBER)
 
     def _make_folders(self, workload: Workload) -> Path:
         folder = self._make_workload_folder(workload)

@@ -15,6 +15,7 @@ from checkpointer.core.checkpoint import Checkpoint, Record
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.hold import RELEASED, Hold
 from checkpointer.core.workload import Workload
+from checkpointer.store import layout
 from checkpointer.store.contents import Stored
 from checkpointer.store.errors import MaterialError, StoreError, UnsafePathError
 from checkpointer.store.rendered import read_rendered
@@ -188,6 +189,36 @@ def test_number_that_the_pointer_names_is_not_used_again(store, volumes, kit):
     )
     assert numbers(store) == [1]
     assert store.add(kit.new_revision(volumes)).number == 6
+
+
+LAST = layout.LAST_NUMBER
+
+
+@pytest.mark.parametrize("pointer", [None, LAST, LAST + 1])
+@pytest.mark.parametrize(
+    ("planted", "expected"),
+    [
+        ((), 2),
+        ((LAST - 1,), LAST),
+        ((LAST,), 2),
+        ((LAST + 1,), 2),
+        ((LAST - 1, LAST), 2),
+        ((LAST, LAST + 1, 5), 6),
+    ],
+)
+def test_number_of_a_new_revision_can_be_read(store, volumes, kit, planted, expected, pointer):
+    """One that cannot would be stored, and its workload never served nor snapshotted again."""
+    store.add(kit.new_revision(volumes))
+    for number in planted:
+        (folder_of(store) / f"revisions/{number}").mkdir()
+    if pointer:
+        (folder_of(store) / "current").write_bytes(b"%d\n" % pointer)
+        assert not checkpoint(store).is_current
+    if (pointer, expected) == (LAST, LAST):
+        expected = 2  # which the pointer names, and is not used again
+    assert store.add(kit.new_revision(volumes)).number == expected
+    assert numbers(store)[0] == expected
+    assert checkpoint(store).is_current
 
 
 @pytest.mark.parametrize("content", [b"", b"1", b"0\n", b"-1\n", b"1\n1\n", b"\xff\n", b"x" * 99])
