@@ -88,6 +88,8 @@ class Applier:
         would take as long again for each container."""
         self._foretold: dict[Workload, str] = {}
         """What a dry run has said of each parent's snapshot."""
+        self._unfinished = ""
+        """The last reason for which a failed change could not be had on disk."""
         self._killed: set[str] = set()
         """The containers that were killed in this cycle."""
         self._unreleased: set[Workload] = set()
@@ -117,13 +119,16 @@ class Applier:
             if (failure := self._failures.get(_key(action))) and now.monotonic < failure.retry_at
         }
         self._free_ports(action for action in plan.actions if action.workload not in held)
+        is_stored = self._finish(self._store)
         unrecorded = {
             workload
             for workload, record in plan.records.items()
             if workload not in held and not self._try_record(workload, record)
         }
-        done = not unrecorded
-        unbegun = {w for w in unrecorded if plan.records[w].hand_over.to}
+        done = is_stored and not unrecorded
+        if not is_stored:  # it may be an earlier record of theirs
+            unrecorded.update(action.workload for action in plan.actions)
+        unbegun = {w for w in unrecorded if _record(w, plan, seen).hand_over.to}
         for action in plan.actions:
             if isinstance(action, Release) and action.workload in unbegun:
                 self._failed(action, CheckpointerError(_UNRECORDED), now)
@@ -132,6 +137,7 @@ class Applier:
                 done = False
             elif action.workload not in held:
                 done &= self._try(action, seen, pods, now)
+        done &= self._finish(self._folder)
         self._forget(plan, pods, now)
         return done and not held
 
@@ -183,6 +189,17 @@ class Applier:
                 if self._foretold.get(verdict.workload) != line:
                     log.info("dry run: %s is %s", verdict.workload, line)
                 self._foretold[verdict.workload] = line
+
+    def _finish(self, changed: Store | ManifestFolder) -> bool:
+        """Have on disk what failed in an earlier cycle and is seen as done; tell if that is so."""
+        try:
+            changed.finish()
+        except DiskError as error:
+            if self._unfinished != str(error):
+                log.error("%s; trying again", error)
+            self._unfinished = str(error)
+            return False
+        return True
 
     def _try_record(self, workload: Workload, record: Record) -> bool:
         try:
@@ -389,6 +406,12 @@ def _of(workload: Workload, seen: Observation) -> Checkpoint | None:
     if not isinstance(seen.checkpoints, Known):
         return None
     return next((c for c in seen.checkpoints.value if c.workload == workload), None)
+
+
+def _record(workload: Workload, plan: Plan, seen: Observation) -> Record:
+    """Return the record that the plan counts on: a new one, or what was stored before."""
+    checkpoint = _of(workload, seen)
+    return plan.records.get(workload) or (checkpoint.record if checkpoint else Record())
 
 
 def _active_revision(workload: Workload, seen: Observation) -> Fact[int | None]:

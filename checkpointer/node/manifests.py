@@ -153,6 +153,10 @@ class ManifestFolder:
         with store_errors(f"cannot sync {self.path}"):
             self._disk.settle(self.path)
 
+    def finish(self) -> None:
+        """Have on disk what a change that failed has left in memory only. Raises StoreError."""
+        self._disk.finish()
+
     def clean(self) -> tuple[str, ...]:
         """Remove what a writer that died left, by its hidden name; return the names.
 

@@ -43,5 +43,9 @@ class PatientManifestFolder(ManifestFolder):
     def settle(self) -> None:
         self._patience.ask(super().settle, self._change_seconds)
 
+    def finish(self) -> None:
+        if self._disk.is_unfinished:
+            self._patience.ask(super().finish, self._change_seconds)
+
     def clean(self) -> tuple[str, ...]:
         return self._patience.ask(super().clean, self._change_seconds)

@@ -42,6 +42,7 @@ def put_back(disk: Disk, path: Path) -> bool:
     """
     hidden = hidden_path(path)
     if not os.path.lexists(hidden):
+        disk.finish()
         return False
     was_away = not os.path.lexists(path)
     with store_errors(f"cannot put {path} back: it is {hidden} until you rename it"):

@@ -2,9 +2,11 @@
 
 A rename is atomic to readers but not to a disk: without fsync of the file the new name may
 point to nothing, without fsync of the folder the rename itself may be lost (peers.md P24).
-So every change here is: make it beside, fsync it, rename it, fsync the folder. On an error the
-target is as before and the temporary file is gone; when the process dies in between, all that
-is left is a name beginning with PREFIX, which every reader ignores.
+So every change here is: make it beside, fsync it, rename it, fsync the folder. On an error before
+the rename the target is as before and the temporary file is gone. On one after it the change is
+there to see, and may go with the power: who goes on without repeating it calls `finish` first.
+When the process dies in between, all that is left is a name beginning with PREFIX, which every
+reader ignores.
 """
 
 from __future__ import annotations
@@ -47,6 +49,9 @@ class Disk:
         """Folders whose entries this process knows to be on disk. One that is not here is
         synced even when nothing is to be changed in it: the change may have been made by a
         process that died, or by a call whose last fsync failed."""
+        self._changed: set[str] = set()
+        """Folders that this object has begun to change and not settled: where a call has failed,
+        nothing may be left to do that would settle them."""
 
     def write_file(self, path: Path, content: bytes, mode: int = 0o600) -> bool:
         """Make `path` a regular file of this content and mode; return whether it was written.
@@ -218,6 +223,7 @@ class Disk:
     def changing(self, folder: Path) -> None:
         """Note that the entries of a folder are about to change."""
         self._settled.discard(str(folder))
+        self._changed.add(str(folder))
 
     def settle(self, folder: Path) -> None:
         """Wait until a folder's entries are on disk, unless this process knows them to be.
@@ -230,6 +236,20 @@ class Disk:
         if path not in self._settled:
             self.sync_directory(folder)
             self._settled.add(path)
+            self._changed.discard(path)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Tell whether a change has failed whose folder may not be on disk."""
+        return bool(self._changed)
+
+    def finish(self) -> None:
+        """Settle what calls that failed have left in memory only. Raises StoreError."""
+        for path in sorted(self._changed):
+            with store_errors(f"cannot sync {path}"):
+                if os.path.isdir(path):
+                    self.settle(Path(path))
+                self._changed.discard(path)
 
     def _holds(self, path: Path, content: bytes, mode: int) -> bool:
         try:

@@ -126,6 +126,7 @@ class Store:
             return ()
         try:
             self.prepare()
+            self.finish()
             return clean_store(self._disk, self.root)
         except DiskError as error:
             return (str(error),)
@@ -285,6 +286,13 @@ class Store:
             for one in (self.root, folder.parent, folder, folder / layout.REVISIONS):
                 if one.is_dir():
                     self._disk.settle(one)
+
+    def finish(self) -> None:
+        """Have on disk what a change that failed has left in memory only. Raises StoreError.
+
+        It is read as if it had been stored, and nobody would repeat it.
+        """
+        self._disk.finish()
 
     def remove(self, workload: Workload) -> bool:
         """Remove all that is stored of a workload; return whether there was anything.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
+import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -370,6 +373,32 @@ def test_hand_over_that_cannot_be_recorded_is_not_begun(
     assert bench.apply(Release(A, path.name, "back", ("c4",)), at=99.0, records=handed_over)
     assert bench.active == []
     assert bench.record(A).hand_over.to == "uid-a"
+
+
+def test_hand_over_whose_record_may_go_with_the_power_is_not_begun(
+    bench: Bench, runtime: FakeRuntime
+) -> None:
+    """Its last sync failed: what is read is the new one, and nobody would write it again."""
+    bench.apply(activate(A))
+    (path,) = bench.manifests.iterdir()
+    sync = bench.store_calls.fsync
+
+    def broken(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, "bad sector")
+        sync(handle)
+
+    bench.store_calls.fsync = broken
+    records = {A: Record(hand_over=HandOver("uid-a"))}
+    assert not bench.apply(records=records)
+    assert bench.stored[A] == [1]
+    assert bench.record(A) == records[A]
+    release = Release(A, path.name, "back")
+    assert not bench.apply(release, at=20.0, records=records)
+    assert bench.active == [(A, 1, 1)]
+    bench.store_calls.fsync = sync
+    assert bench.apply(release, at=90.0, records=records)
+    assert bench.active == []
 
 
 def test_parent_that_is_started_anew_is_forgotten_before_its_sandbox_ends(

@@ -223,7 +223,7 @@ def prune(process: Process) -> bool:
 
 def release(process: Process) -> bool:
     if not (process.node.manifests / file_name(WEB)).exists():
-        return True
+        return process.apply()
     return process.apply(Release(WEB, file_name(WEB), "back"))
 
 
@@ -231,7 +231,7 @@ def leave(process: Process) -> bool:
     name = file_name(ITSELF)
     is_there = (process.node.manifests / name).exists()
     if not is_there and not process.node.store.exists():
-        return True
+        return process.apply()
     return process.apply(Leave(ITSELF, name if is_there else None, "uninstalled"))
 
 

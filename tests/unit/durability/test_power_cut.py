@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from checkpointer.store.errors import DiskError
 from tests.unit.durability.power import Model, PoweredDisk
 from tests.unit.durability.promises import IS_FULL, Sweep
 from tests.unit.durability.scene import CHANGES, Process
@@ -70,6 +72,30 @@ def test_power_cut_after_a_death_leaves_the_disk_as_before_or_after(
         combinations += disk.combinations
     count("combinations after deaths", combinations)
     count("states after deaths and power cuts", sweep.judged)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_power_cut_after_a_failed_sync_and_a_retry_finds_the_change_done(
+    sweep: Sweep, count: Count
+) -> None:
+    """What the failed call left is seen by the retry, which finds nothing to do: it must have it
+    on disk all the same before it is done."""
+    syncs = [at for at, call in enumerate(sweep.calls) if call == "fsync"]
+    for at in syncs:
+        process, calls = sweep.start(Fault(at, error=errno.EIO))
+        disk = PoweredDisk(sweep.node.disk, Model.POSIX)
+        disk.is_watching = False
+        calls.on_done = disk.done
+        try:
+            is_done = sweep.change.do(process) is not False
+        except DiskError:
+            is_done = False
+        if not is_done:
+            assert sweep.change.do(process) is not False
+        why = f"power cut after a retry of what failed at call {at}"
+        for tree in disk.synced():
+            sweep.judge(tree, why, must_be_done=True)
+    count("failed syncs with a retry and a power cut", len(syncs))
 
 
 @every_model
