@@ -48,7 +48,8 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_SECONDS = 1.0
 DELAY_LIMIT_SECONDS = 60.0
 
-_UNRECORDED = "its copy stays, for its hand-over cannot be recorded"
+_UNRECORDED = "its manifest stays, for its hand-over cannot be recorded"
+_KILLED = "; its copy, killed before that was known, is started again by the kubelet"
 
 _Key = tuple[type[Action], Workload, int]
 
@@ -131,7 +132,8 @@ class Applier:
         unbegun = {w for w in unrecorded if _record(w, plan, seen).hand_over.to}
         for action in plan.actions:
             if isinstance(action, Release) and action.workload in unbegun:
-                self._failed(action, CheckpointerError(_UNRECORDED), now)
+                told = _UNRECORDED + (_KILLED if action.kill else "")
+                self._failed(action, CheckpointerError(told), now)
             elif isinstance(action, Snapshot) and self.is_overtaken():
                 self.failed_snapshots[action.uid] = "contact changed before its turn came"
                 done = False
@@ -148,7 +150,8 @@ class Applier:
         1.36), and does not wait for a slow disk. What fails here is tried again, and told, once the
         manifest is gone; a copy that the kubelet starts anew in between is for the next cycle. Not
         where the last release has failed: that may be the removal of its manifest, and its copy
-        would be killed with every try; it may be what serves the API that asks for the next.
+        would be killed with every try; it may be what serves the API that asks for the next. A run
+        of the agent that does not know of the failure kills it once more.
         """
         for action in actions:
             if isinstance(action, Release) and action.workload not in self._unreleased:
