@@ -75,7 +75,7 @@ def find_unprotected(
 def _obstacle(checkpoint: Checkpoint, verdict: Verdict | None, now: Moment) -> str:
     """Return why this checkpoint could not run; empty when nothing speaks against it."""
     if not checkpoint.revisions:
-        return "no revision of it verifies"
+        return ": ".join(("no revision of it verifies", *checkpoint.problems[:1]))
     failed = checkpoint.record.failed
     if failed and all(revision.number in failed for revision in checkpoint.revisions):
         return "every stored revision kept crashing as a copy"

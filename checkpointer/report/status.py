@@ -218,7 +218,7 @@ def build_status(
     checkpoints = _checkpoints(seen)
     running = _running(checkpoints, seen)
     manifests = _manifests(seen)
-    refused = _refused_pods(cycle, verdicts)
+    refused, failed = _refused_pods(cycle, verdicts), _failed_snapshots(cycle, verdicts)
     return Status(
         agent=agent,
         contact=contact,
@@ -237,7 +237,11 @@ def build_status(
         refused=refused,
         unprotected=_unprotected(cycle, checkpoints, refused, verdicts),
         unknown=unknown_sources(seen),
-        problems=(*cycle.problems, *_refusals(checkpoints, manifests)),
+        problems=(
+            *cycle.problems,
+            *_refusals(checkpoints, manifests),
+            *(f"{w}: the last snapshot failed: {why}" for w, why in sorted(failed.items())),
+        ),
         sentence=cycle.sentence,
         cycle_at=cycle.now.wall,
         cycle_seconds=cycle.seconds,
@@ -402,7 +406,10 @@ def _unprotected(
     refused: tuple[RefusedPod, ...],
     verdicts: Mapping[Workload, Verdict],
 ) -> tuple[Unprotected, ...]:
-    reasons = {one.workload: "; ".join(one.reasons) for one in refused}
+    stored = {checkpoint.workload for checkpoint in checkpoints}
+    failed = _failed_snapshots(cycle, verdicts)
+    reasons = {workload: failed[workload] for workload in failed.keys() - stored}
+    reasons |= {one.workload: "; ".join(one.reasons) for one in refused}
     return find_unprotected(cycle.seen, checkpoints, reasons, verdicts, cycle.now)
 
 
@@ -420,7 +427,22 @@ def _reasons(
     verdict = verdicts.get(pod.workload)
     if verdict is not None and verdict.outcome is Outcome.REFUSED:
         return _sentences(verdict.refusals)
-    return (failures[pod.uid],) if pod.uid in failures else ()
+    is_judged = verdict is not None  # then it can be, and only the snapshot has failed
+    return (failures[pod.uid],) if pod.uid in failures and not is_judged else ()
+
+
+def _failed_snapshots(cycle: Cycle, verdicts: Mapping[Workload, Verdict]) -> dict[Workload, str]:
+    """Return why the last snapshot of a parent failed that can be checkpointed: a full disk."""
+    pods = cycle.seen.pods.value if isinstance(cycle.seen.pods, Known) else ()
+    return {
+        pod.workload: cycle.failures[pod.uid]
+        for pod in pods
+        if pod.uid in cycle.failures
+        and pod.is_parent
+        and pod.stays
+        and pod.workload in verdicts
+        and not _reasons(pod, cycle.failures, verdicts)
+    }
 
 
 def _sentences(findings: tuple[Finding, ...]) -> tuple[str, ...]:

@@ -105,10 +105,28 @@ def test_parent_with_a_checkpoint_is_protected() -> None:
     assert unprotected(pods=(young(1.0),), failures={"dns": "no token"}) == {DNS: "no token"}
 
 
+def test_snapshot_that_fails_though_the_parent_can_be_checkpointed() -> None:
+    """A full disk makes no pod uncheckpointable; what is wrong with the store is the newer reason,
+    for the disk may have room again since the last try."""
+    fine = Verdict(Outcome.CHECKPOINTABLE, DNS, {})
+    given: dict[str, Any] = {"pods": (young(999.0),), "verdicts": (fine,)}
+    given["failures"] = {"dns": "No space left"}
+    assert unprotected(**given) == {DNS: "No space left"}
+    damaged = Checkpoint(DNS, (), problems=("it does not match its digest",))
+    assert unprotected(damaged, **given) == {
+        DNS: "no revision of it verifies: it does not match its digest"
+    }
+    found, _ = look(damaged, **given)
+    assert found.refused == ()
+    assert f"{DNS}: the last snapshot failed: No space left" in found.problems
+
+
 def test_checkpoint_of_which_nothing_could_run() -> None:
     """None verifies, or each has failed as a copy; one that is left will do."""
     damaged = replace(checkpoint(), revisions=())
     assert unprotected(damaged) == {API: "no revision of it verifies"}
+    said = replace(damaged, problems=("revision 2 is skipped", "revision 1 is skipped"))
+    assert unprotected(said) == {API: "no revision of it verifies: revision 2 is skipped"}
     two = (revision(2), revision(1))
     failed = checkpoint(API, *two, record=Record(failed=(2, 1)))
     assert unprotected(failed) == {API: "every stored revision kept crashing as a copy"}
