@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,16 @@ def test_symbolic_link_is_replaced_and_never_followed(tmp_path):
 
 def test_pipe_in_the_way_does_not_hang(tmp_path):
     """A planted pipe is replaced like any other file."""
-    os.mkfifo(tmp_path / "f")
-    assert Disk().write_file(tmp_path / "f", b"abc") is True
-    assert (tmp_path / "f").read_bytes() == b"abc"
+    path = tmp_path / "f"
+    os.mkfifo(path)
+    writer = threading.Thread(target=Disk().write_file, args=(path, b"abc"), daemon=True)
+    writer.start()
+    writer.join(10)
+    if writer.is_alive():
+        os.close(os.open(path, os.O_RDWR))  # lets go whoever waits for the other end
+        writer.join()
+        pytest.fail("it waits for somebody who writes to the pipe")
+    assert path.read_bytes() == b"abc"
 
 
 def test_error_names_path_and_reason(tmp_path):
@@ -159,6 +167,17 @@ def test_removed_tree_is_hidden_first(tmp_path, kit):
         Disk(calls).remove_tree(tmp_path / "d", inside=tmp_path)
     (left,) = os.listdir(tmp_path)
     assert left.startswith(".pod-checkpointer-removed-")
+
+
+@pytest.mark.parametrize("hide", [True, False])
+def test_nothing_in_a_tree_goes_before_its_end_is_on_disk(tmp_path, kit, hide):
+    """After a power cut half of it could be read, under its name or by what led to it."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/f").touch()
+    calls = kit.FaultyCalls()
+    Disk(calls).remove_tree(tmp_path / "d", inside=tmp_path, hide=hide)
+    order = [name for name in calls.names if name in ("rename", "fsync", "unlink", "rmdir")]
+    assert order == [*["rename"] * hide, "fsync", "unlink", "rmdir", "fsync"]
 
 
 def test_removing_a_tree_follows_no_link(tmp_path):
