@@ -80,9 +80,11 @@ class FakeSnapshooter:
     def __init__(self) -> None:
         self.errors: dict[str, Exception] = {}
         self.taken: list[str] = []
+        self.active: list[Fact[int | None]] = []
 
-    def take(self, pod: Mapping[str, Any], *_: Any) -> None:
+    def take(self, pod: Mapping[str, Any], _: Any, active: Fact[int | None], __: float) -> None:
         self.taken.append(pod["metadata"]["uid"])
+        self.active.append(active)
         if error := self.errors.get(pod["metadata"]["uid"]):
             raise error
 
@@ -377,6 +379,25 @@ def test_hand_over_that_cannot_be_recorded_is_not_begun(
     assert bench.apply(Release(A, path.name, "back", ("c4",)), at=99.0, records=handed_over)
     assert bench.active == []
     assert bench.record(A).hand_over.to == "uid-a"
+
+
+def test_revision_whose_manifest_may_come_back_with_a_power_cut_is_not_pruned(
+    bench: Bench, kit: Any
+) -> None:
+    """A run that died had taken the manifest out; until that is on disk, nobody can tell what is
+    active."""
+    snapshooter = FakeSnapshooter()
+    bench.applier.snapshooter = snapshooter  # type: ignore[assignment]
+    sync = bench.folder_calls.fsync
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "bad sector")
+
+    for bench.folder_calls.fsync in (broken, sync):
+        assert bench.apply(Snapshot(A, "uid-a"), pods=Known((kit.pod_object("a"),)))
+    unknown, known = snapshooter.active
+    assert unknown == Unknown(f"cannot sync {bench.manifests}: bad sector")
+    assert known == Known(None)
 
 
 def test_hand_over_whose_record_may_go_with_the_power_is_not_begun(
