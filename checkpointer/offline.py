@@ -7,7 +7,6 @@ for is the agent. Nothing here waits longer than the deadline it is given, whate
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.agent_lock import find_agent
-from checkpointer.node.kubelet import Kubelet, read_boot_id
+from checkpointer.node.kubelet import Kubelet, read_moment
 from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.report.details import DetailsReader
 from checkpointer.report.hand_overs import hand_over_status
@@ -57,7 +56,7 @@ def offline_status(config: Config, inquiry: Inquiry) -> Status:
     The runtime has been asked before: it is waited for last.
     """
     store = Store(config.store_directory)
-    now = _now(config)
+    now = read_moment(config.boot_id_file)
     is_silent = _is_agent_there(config)
     why = SILENT if is_silent else NOT_RUNNING
     stored = store.read()
@@ -121,15 +120,6 @@ def _standings(seen: Observation, now: Moment, waits_for: str) -> Mapping[Worklo
             standing = Standing("standby", waits_for)
         standings[checkpoint.workload] = standing
     for checkpoint in seen.checkpoints.value if isinstance(seen.checkpoints, Known) else ():
-        if (hold := hold_of(checkpoint, now.wall)) is not None:
+        if (hold := hold_of(checkpoint, now)) is not None:
             standings[checkpoint.workload] = Standing(HELD, f"its hold to be lifted ({hold})")
     return standings
-
-
-def _now(config: Config) -> Moment:
-    boot_id = read_boot_id(config.boot_id_file)
-    return Moment(
-        boot_id.value if isinstance(boot_id, Known) else "",
-        time.clock_gettime(time.CLOCK_BOOTTIME),
-        time.time(),
-    )

@@ -50,7 +50,7 @@ def _activate(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.lift:
         return lift(node, checkpoint, arguments.dry_run)
     revision = revision_of(checkpoint, arguments.revision)
-    hold = new_hold(arguments, ACTIVE, revision=arguments.revision or 0)
+    hold = new_hold(node, arguments, ACTIVE, revision=arguments.revision or 0)
     _check(node, checkpoint, hold)
     foretold = f"activate revision {revision.number} and hold it active"
     return hold_by_hand(node, checkpoint, hold, foretold, arguments)

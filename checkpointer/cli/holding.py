@@ -77,19 +77,23 @@ def some_time(text: str) -> float:
     return seconds
 
 
-def new_hold(arguments: argparse.Namespace, wanted: str, revision: int = 0) -> Hold:
+def new_hold(
+    node: LocalNode, arguments: argparse.Namespace, wanted: str, revision: int = 0
+) -> Hold:
     """Return the hold that the command line asks for."""
     if not arguments.reason.isprintable():
         raise UsageError("--reason: expected one line of text")
-    now = time.time()
+    now = node.now()
     return Hold(
         wanted,
-        since=now,
+        since=now.wall,
         by=_who(),
         reason=arguments.reason,
-        until=now + arguments.duration if arguments.duration else 0.0,
+        until=now.wall + arguments.duration if arguments.duration else 0.0,
         revision=revision,
         force=arguments.force,
+        boot_id=now.boot_id,
+        began=now.monotonic,
     )
 
 
@@ -223,9 +227,8 @@ class Alone:
         from checkpointer.core.contact import Contact, ContactState
         from checkpointer.core.decide import decide
         from checkpointer.core.facts import Unknown
-        from checkpointer.core.moment import Moment
 
-        now = Moment("", time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+        now = self._node.now()
         contact = Contact(ContactState.SUSPECT, now.monotonic, "the agent is not running")
         pods = Unknown("the agent is not running")
         seen = self._observer.observe(contact, pods, now, ask_runtime=True)

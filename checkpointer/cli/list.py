@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 from checkpointer.cli.command import carry_out, describe
@@ -12,6 +11,7 @@ from checkpointer.cli.output import add_output_argument, note, print_found, tabl
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, choose_revision
 from checkpointer.core.hold import hold_of
+from checkpointer.core.moment import Moment
 from checkpointer.core.workload import Workload
 from checkpointer.report.spans import age
 from checkpointer.report.status import timestamp
@@ -33,15 +33,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace, config: Config) -> int:
     node = LocalNode(config)
-    checkpoints = node.checkpoints()
+    checkpoints, now = node.checkpoints(), node.now()
     active = {m.workload: m for m in node.manifests().ours}
     print_found(
         arguments.output,
-        [_document(c, active.get(c.workload)) for c in checkpoints],
+        [_document(c, active.get(c.workload), now) for c in checkpoints],
         [str(c.workload) for c in checkpoints],
         table(
             "WORKLOAD REVISIONS AGE STAGE ACTIVE HELD",
-            [_row(c, active) for c in checkpoints],
+            [_row(c, active, now) for c in checkpoints],
             wide="PARENT DIGEST",
         ),
         empty=f"no checkpoints in {node.store.root}",
@@ -52,13 +52,15 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-def _row(checkpoint: Checkpoint, active: dict[Workload, ActiveManifest]) -> tuple[str, ...]:
+def _row(
+    checkpoint: Checkpoint, active: dict[Workload, ActiveManifest], now: Moment
+) -> tuple[str, ...]:
     revision, manifest = choose_revision(checkpoint), active.get(checkpoint.workload)
-    hold = hold_of(checkpoint, time.time())
+    hold = hold_of(checkpoint, now)
     return (
         str(checkpoint.workload),
         ",".join(str(r.number) for r in checkpoint.revisions) or "none",
-        age(time.time() - revision.created_at) if revision else "-",
+        age(now.wall - revision.created_at) if revision else "-",
         str(revision.stage) if revision else "-",
         f"revision {manifest.revision}" if manifest else "-",
         hold.wanted if hold else "-",
@@ -67,8 +69,10 @@ def _row(checkpoint: Checkpoint, active: dict[Workload, ActiveManifest]) -> tupl
     )
 
 
-def _document(checkpoint: Checkpoint, manifest: ActiveManifest | None) -> dict[str, Any]:
-    revision, hold = choose_revision(checkpoint), hold_of(checkpoint, time.time())
+def _document(
+    checkpoint: Checkpoint, manifest: ActiveManifest | None, now: Moment
+) -> dict[str, Any]:
+    revision, hold = choose_revision(checkpoint), hold_of(checkpoint, now)
     return {
         "workload": str(checkpoint.workload),
         "revisions": [r.number for r in checkpoint.revisions],

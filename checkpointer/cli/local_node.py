@@ -16,11 +16,13 @@ from checkpointer.cli.command import UsageError
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.moment import Moment
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.agent_lock import find_agent
+from checkpointer.node.kubelet import read_moment
 from checkpointer.node.manifests import Folder
 from checkpointer.node.patience import check_answers
 from checkpointer.node.patient_manifests import PatientManifestFolder
@@ -109,6 +111,10 @@ class LocalNode:
     def active(self, workload: Workload) -> ActiveManifest | None:
         """Return the workload's manifest in the kubelet's folder. Raises NodeError."""
         return next((m for m in self.manifests().ours if m.workload == workload), None)
+
+    def now(self) -> Moment:
+        """Read the clocks."""
+        return read_moment(self.config.boot_id_file)
 
     def is_agent_running(self) -> bool:
         """Tell whether somebody holds the instance lock; it is not taken."""

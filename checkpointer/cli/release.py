@@ -42,7 +42,7 @@ def _release(arguments: argparse.Namespace, config: Config) -> int:
     checkpoint = node.checkpoint(arguments.workload)
     if arguments.lift:
         return lift(node, checkpoint, arguments.dry_run)
-    hold = new_hold(arguments, RELEASED)
+    hold = new_hold(node, arguments, RELEASED)
     _check(node, checkpoint, hold)
     is_active = node.active(checkpoint.workload) is not None
     foretold = "take it out and hold it released" if is_active else "hold it released"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from checkpointer.cli.output import (
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint, Revision
 from checkpointer.core.hold import Hold
+from checkpointer.core.moment import Moment
 from checkpointer.report.spans import size
 from checkpointer.report.status import timestamp
 from checkpointer.store.material import Entry, Kind, RenderedVolume
@@ -78,7 +78,7 @@ def _document(node: LocalNode, checkpoint: Checkpoint, revision: Revision) -> di
         "workload": str(workload),
         "active": manifest
         and {"file": manifest.file_name, "revision": manifest.revision, "issue": manifest.issue},
-        "hold": checkpoint.hold and _hold(checkpoint.hold),
+        "hold": checkpoint.hold and _hold(checkpoint.hold, node.now()),
         "folder": str(node.store.material_root(workload, revision.number).parent),
         "revision": {
             "number": revision.number,
@@ -108,14 +108,14 @@ def _document(node: LocalNode, checkpoint: Checkpoint, revision: Revision) -> di
     }
 
 
-def _hold(hold: Hold) -> dict[str, Any]:
+def _hold(hold: Hold, now: Moment) -> dict[str, Any]:
     return {
         "wanted": hold.wanted,
         "since": timestamp(hold.since),
-        "until": timestamp(hold.until) if hold.until else None,
+        "until": timestamp(now.wall + hold.seconds_left(now)) if hold.until else None,
         "by": hold.by,
         "reason": hold.reason,
-        "inForce": hold.is_in_force(time.time()),
+        "inForce": hold.is_in_force(now),
     }
 
 

@@ -143,7 +143,7 @@ def decide(
         else:
             manifest = (manifests or {}).get(workload)
             step = _step(checkpoint, manifest, pods, by_digest(workload), track, situation)
-            is_held = hold_of(checkpoint, now.wall) is not None
+            is_held = hold_of(checkpoint, now) is not None
             if not is_held and is_unwanted(track, told, situation):
                 step = _farewell(checkpoint, manifest, step, builder)
             if own is not None and own.is_leaving:
@@ -168,7 +168,7 @@ def _step(
     situation: Situation,
 ) -> Step:
     """Decide on one checkpoint: by an operator's hold, else active or not."""
-    by_hand = held(checkpoint, manifest, occupancy, track, situation, situation.wall)
+    by_hand = held(checkpoint, manifest, occupancy, track, situation)
     if by_hand is not None:
         return by_hand
     if manifest is not None:

@@ -17,6 +17,7 @@ from checkpointer.core.checkpoint import (
 )
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import ACTIVE, HELD, Hold, hold_of
+from checkpointer.core.moment import Moment
 from checkpointer.core.occupancy import Occupancy
 from checkpointer.core.plan import Activate, Kill, Release, Track
 from checkpointer.core.release import release
@@ -36,13 +37,10 @@ def held(
     occupancy: Fact[Occupancy],
     track: Track,
     situation: Situation,
-    wall: float,
 ) -> Step | None:
-    """Decide on a checkpoint that is held now; None when it is not.
-
-    `wall` is the time of the node's clock: a hold lifts itself by that.
-    """
-    hold = hold_of(checkpoint, wall)
+    """Decide on a checkpoint that is held now; None when it is not."""
+    now = Moment(situation.boot_id, situation.now, situation.wall)
+    hold = hold_of(checkpoint, now)
     if hold is None:
         return None
     if hold.wanted == ACTIVE:
@@ -54,7 +52,7 @@ def held(
         step = _take_out(checkpoint, manifest, occupancy, track, situation)
     wakes = [step.wake_in] if step.wake_in is not None else []
     if hold.until:
-        wakes.append(max(0.0, hold.until - wall))
+        wakes.append(hold.seconds_left(now))
     standing = Standing(HELD, step.standing.waits_for or _told(hold))
     return replace(step, standing=standing, wake_in=min(wakes, default=None))
 

@@ -10,6 +10,7 @@ from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint, Revision, choose_revision
 from checkpointer.core.contact import ProbeResult
 from checkpointer.core.facts import Fact
+from checkpointer.core.moment import Moment
 from checkpointer.core.observation import KubeletRun
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload
@@ -97,8 +98,7 @@ class Facts:
 
     config: Config
     node_name: str
-    now: float
-    """Seconds of the Unix epoch."""
+    moment: Moment
     is_root: bool
     manifest_folder: Path
     """The configured one, without links."""
@@ -126,3 +126,8 @@ class Facts:
     agent: Fact[AgentSays | AgentSilent]
     leftovers: tuple[Path, ...] = field(default=())
     """Folders of other checkpointers."""
+
+    @property
+    def now(self) -> float:
+        """Return when this was looked at, in seconds of the Unix epoch."""
+        return self.moment.wall

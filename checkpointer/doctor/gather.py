@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from checkpointer.node.cri import (
 from checkpointer.node.disk import look_at
 from checkpointer.node.images import PRELOADED
 from checkpointer.node.kubeconfig import read_kubeconfig
-from checkpointer.node.kubelet import Kubelet, read_boot_id
+from checkpointer.node.kubelet import Kubelet, read_boot_id, read_moment
 from checkpointer.node.kubelet_settings import KubeletSettings, find_process, read_settings
 from checkpointer.node.probe import probe_endpoint
 from checkpointer.node.static_pods import StaticPod, read_static_pods
@@ -100,7 +99,7 @@ def gather(config: Config, seconds: float = 5.0) -> Facts:
     return Facts(
         config=config,
         node_name=node.name,
-        now=time.time(),
+        moment=read_moment(config.boot_id_file),
         is_root=os.geteuid() == 0,
         manifest_folder=_known(folder.answer(), config.manifest_directory),
         kubelet=kubelet,

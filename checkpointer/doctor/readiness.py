@@ -105,7 +105,7 @@ def _outlook(one: Examined, facts: Facts) -> Outlook:
     if revision is None:
         # Nobody can tell its stage; it counts as what the node needs most.
         return Outlook(one.workload, 0, "no revision of it verifies")
-    hold = hold_of(one.checkpoint, facts.now)
+    hold = hold_of(one.checkpoint, facts.moment)
     reason, unknown = _obstacle(one, hold, facts), _doubt(one)
     return Outlook(
         one.workload,

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.moment import Moment
 from checkpointer.core.observation import KubeletRun
 from checkpointer.manifest.mounted import PLUGINS, MountedVolume
 from checkpointer.store.errors import CannotTellError, MaterialError
@@ -42,6 +44,16 @@ def read_boot_id(path: Path = BOOT_ID) -> Fact[str]:
     except (OSError, UnicodeDecodeError) as error:
         return Unknown(f"cannot read the boot id from {path}: {error}")
     return Known(boot_id) if boot_id else Unknown(f"{path} is empty")
+
+
+def read_moment(boot_id_file: Path = BOOT_ID) -> Moment:
+    """Read the clocks; the boot is empty when nobody can tell it."""
+    boot_id = read_boot_id(boot_id_file)
+    return Moment(
+        boot_id.value if isinstance(boot_id, Known) else "",
+        time.clock_gettime(time.CLOCK_BOOTTIME),
+        time.time(),
+    )
 
 
 class Kubelet:

@@ -79,7 +79,7 @@ def _obstacle(checkpoint: Checkpoint, verdict: Verdict | None, now: Moment) -> s
     failed = checkpoint.record.failed
     if failed and all(revision.number in failed for revision in checkpoint.revisions):
         return "every stored revision kept crashing as a copy"
-    hold = hold_of(checkpoint, now.wall)
+    hold = hold_of(checkpoint, now)
     if hold is not None and hold.wanted == RELEASED:
         return f"it is held {hold}"
     if verdict is None or not verdict.obstacles:

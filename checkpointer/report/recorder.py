@@ -176,7 +176,7 @@ class Recorder:
         if seen is None or not isinstance(seen.checkpoints, Known):
             return
         stored = seen.checkpoints.value
-        holds = {c.workload: hold for c in stored if (hold := hold_of(c, now.wall)) is not None}
+        holds = {c.workload: hold for c in stored if (hold := hold_of(c, now)) is not None}
         told = holds if self._holds is None else self._holds
         self._holds = holds
         for workload, hold in holds.items():

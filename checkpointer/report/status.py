@@ -322,7 +322,7 @@ def _checkpoint_status(
     verdict: Verdict | None,
     details: RevisionDetails,
 ) -> CheckpointStatus:
-    hold = hold_of(checkpoint, cycle.now.wall)
+    hold = hold_of(checkpoint, cycle.now)
     standing = cycle.standings.get(checkpoint.workload, Standing(UNKNOWN))
     is_own = cycle.seen.itself is not None and cycle.seen.itself.workload == checkpoint.workload
     is_at_rest = is_own and standing == Standing("active")

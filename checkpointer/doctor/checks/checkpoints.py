@@ -161,10 +161,10 @@ def holds(facts: Facts) -> Iterator[Answer]:
         return
     is_free = True
     for one in found:
-        if (hold := hold_of(one.checkpoint, facts.now)) is None:
+        if (hold := hold_of(one.checkpoint, facts.moment)) is None:
             continue
         is_free = False
-        over = f", for {age(hold.until - facts.now)} more" if hold.until else ""
+        over = f", for {age(hold.seconds_left(facts.moment))} more" if hold.until else ""
         what = f"{one.workload}: held {hold}{over}"
         cure = f"to leave it to the agent again: `checkpointer {{}} --lift {one.workload}`"
         if hold.wanted == RELEASED:

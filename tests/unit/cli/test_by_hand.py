@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from checkpointer.core.hold import ACTIVE, RELEASED
+from checkpointer.core.hold import ACTIVE, RELEASED, Hold
 from checkpointer.simulation.waiting import wait_until
 from checkpointer.store.lock import InstanceLock
 
@@ -46,10 +48,29 @@ def test_release_takes_it_out_and_holds_it(stand: Any) -> None:
     hold = hold_of(stand)
     assert hold.wanted == RELEASED
     assert hold.until == pytest.approx(time.time() + 3600, abs=60)
+    assert hold.boot_id == stand.node.boot_id_file.read_text().strip()
+    assert hold.began == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=60)
     lifted = stand.run("release", "gateway", "--lift")
     assert lifted.out == f"{NAME}: no longer held released; the agent will decide\n"
     assert hold_of(stand) is None
     assert "nothing to lift" in stand.run("activate", "gateway", "--lift").out
+
+
+def test_a_hold_is_shown_for_as_long_as_it_still_counts(stand: Any) -> None:
+    """After a reboot with the clock moved back, no longer than was asked for."""
+    stand.add_revision()
+    later = time.time() + 400 * 86400
+    hold = Hold(RELEASED, later, "root", until=later + 1e8, boot_id="another", began=1.0)
+    stand.store.write_hold(stand.workload, hold)
+    shown = stand.run("show", "gateway", "-o", "json").json["hold"]
+    until = datetime.fromisoformat(shown["until"]).timestamp()
+    assert until == pytest.approx(
+        time.time() + 1e8 - time.clock_gettime(time.CLOCK_BOOTTIME), abs=60
+    )
+    assert shown["inForce"] is True
+    stand.store.write_hold(stand.workload, replace(hold, until=later + 0.001))
+    assert stand.run("show", "gateway", "-o", "json").json["hold"]["inForce"] is False
+    assert stand.run("list", "-o", "json").json[0]["held"] is None
 
 
 def test_what_is_done_without_an_agent_is_in_the_history(

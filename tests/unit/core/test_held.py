@@ -47,6 +47,7 @@ from tests.unit.core.builders import (
 )
 
 WALL = WALL_AT_BOOT + NOW
+DAY = 86400.0
 CONTACTS = [reachable(), suspect(), lost(), recovering(), denied()]
 CONTACT_NAMES = ["reachable", "suspect", "lost", "recovering", "denied"]
 
@@ -177,6 +178,16 @@ def test_a_hold_lifts_itself_when_its_time_is_over() -> None:
     assert ends_soon.actions == ()
     assert ends_soon.wake_in == pytest.approx(0.5)
     assert holding(BOOTED, RELEASED, until=WALL).decide().actions == BOOTED.decide().actions
+
+
+def test_a_hold_lifts_itself_by_the_time_that_has_passed() -> None:
+    """Of its minute nearly all has, whatever the node's clock says since it was made."""
+    made = {"boot_id": "boot-1", "began": NOW - 59.5, "since": WALL + DAY, "until": WALL + DAY + 60}
+    plan = holding(BOOTED, RELEASED, **made).decide()
+    assert plan.actions == ()
+    assert plan.wake_in == pytest.approx(0.5)
+    over = holding(BOOTED, RELEASED, **{**made, "began": NOW - 60})
+    assert over.decide().actions == BOOTED.decide().actions
 
 
 def test_what_is_held_is_not_removed() -> None:

@@ -10,6 +10,7 @@ from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint, Record, Revision
 from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Known
+from checkpointer.core.moment import Moment
 from checkpointer.core.observation import KubeletRun
 from checkpointer.core.runtime import Container, ContainerState, Runtime
 from checkpointer.core.workload import Workload
@@ -91,7 +92,7 @@ def healthy(**changes: Any) -> Facts:
     facts = Facts(
         config=Config(),
         node_name="edge-07",
-        now=NOW,
+        moment=Moment("boot-1", 5 * DAY, NOW),
         is_root=True,
         manifest_folder=MANIFESTS,
         kubelet=Known(KubeletSettings("config.yaml", MANIFESTS, "unix:///run/cri.sock")),
