@@ -295,7 +295,9 @@ class Agent:
         is_own = seen.is_own_cluster
         if contact.state is ContactState.REACHABLE and isinstance(pods, Known):
             is_missing = any(track.absent_seconds for track in self._memory.tracks.values())
-            is_own = self._cluster.look(contact.since, now.monotonic, is_missing)
+            here = seen.pods.value if isinstance(seen.pods, Known) else ()
+            parents = frozenset(p.uid for p in here if p.is_parent and p.ready)
+            is_own = self._cluster.look(contact.since, now.monotonic, is_missing, parents)
         claim = self._lease.claim(now.monotonic)
         seen = replace(seen, masters=self._masters, claim=claim, is_own_cluster=is_own)
         self._follow_events(asks_runtime)
@@ -319,7 +321,7 @@ class Agent:
         plan = self._follow_others(plan, asks_runtime)
         self._follow_lease(plan, seen, now)
         self._remember(plan.memory)
-        problems = (*self._observer.problems, *self._unsaved)
+        problems = (*self._observer.problems, *self._unsaved, *self._cluster.problems)
         self.reporter.end(seen, plan, now, problems, self._applier.failed_snapshots)
         self.reporter.answer(asked, seen, plan, self._applier.failed_snapshots)
         if plan.memory.kubelet_seen != before:

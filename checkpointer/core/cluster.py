@@ -1,8 +1,9 @@
-"""Which cluster this node belongs to: nothing is removed on the word of another one.
+"""Which cluster this node belongs to: another one's word removes nothing, and stores nothing.
 
 An API server that answers with our names need not be ours: a cluster built anew at the same
 address, a test cluster behind the same name, a kubeconfig of another one. What it does not list
-is not gone.
+is not gone, and its pods of the same names are no reason to give up what is stored of ours. Where
+nobody can tell which cluster it is, snapshots go on, so that the node stays protected.
 """
 
 from __future__ import annotations

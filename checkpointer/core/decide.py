@@ -101,7 +101,9 @@ def decide(
         return Plan(frozen, memory, wake_in=wake_in, turn=Turn.KEPT)
     memory = _remember_removal(_remember_kubelet(seen, memory, now.monotonic), now.monotonic)
     memory = remember_itself(seen, memory, rules, now.monotonic)
-    memory = settled(memory, seen.checkpoints.value, seen.pods, failed_snapshots)
+    memory = settled(
+        _without_strangers(seen, memory), seen.checkpoints.value, seen.pods, failed_snapshots
+    )
     own = own_of(seen, memory, failed_snapshots, now.monotonic)
     stored = frozenset(c.workload for c in seen.checkpoints.value)
     checkpoints = (*seen.checkpoints.value, *_without_store(seen, stored))
@@ -374,6 +376,13 @@ def _remember_removal(memory: Memory, now: float) -> Memory:
     return memory if memory.last_removal is not None else replace(memory, last_removal=now)
 
 
+def _without_strangers(seen: Observation, memory: Memory) -> Memory:
+    """Forget what pods have proved while another cluster answers: they may be its own."""
+    if seen.is_own_cluster != Known(False):
+        return memory
+    return replace(memory, ready_since={}, attempts={})
+
+
 def _occupancies(
     seen: Observation,
     checkpoints: tuple[Checkpoint, ...],
@@ -472,8 +481,11 @@ def _with_parents(record: Record, pods: Fact[tuple[Pod, ...]]) -> Record:
 def _believed(pods: tuple[Pod, ...], seen: Observation, now: Moment) -> tuple[Pod, ...]:
     """Return the pods with no Ready that may be from before a power cycle.
 
-    A snapshot of such a parent would take what it is about to try for what it has proved.
+    A snapshot of such a parent would take what it is about to try for what it has proved. Of
+    another cluster's pods none is believed.
     """
+    if seen.is_own_cluster == Known(False):
+        return ()
     if isinstance(seen.kubelet, Known):
         age = max(0.0, now.wall - seen.kubelet.value.started_at / 1e9)
         pods = tuple(p if p.ready_seconds <= age else replace(p, ready_seconds=age) for p in pods)

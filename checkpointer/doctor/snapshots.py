@@ -20,6 +20,7 @@ from checkpointer.core.snapshots import due_snapshots
 from checkpointer.core.workload import Workload, workload_of
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
+from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.images import ImageService
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet
@@ -101,15 +102,17 @@ def _take(config: Config, node_name: str, runtime: ImageService | None) -> tuple
     """Take them by ourselves, by the agent's rules. Raises CheckpointerError."""
     from checkpointer.node.api import ApiClient
 
-    client = ApiClient(config.kubeconfig)
+    client, store = ApiClient(config.kubeconfig), Store(config.store_directory)
     try:
+        pin = ClusterPin(config.kubeconfig, client, store, read_only=True)
+        if pin.look(0.0, 0.0, is_missing=False) == Known(False):
+            raise CheckpointerError(pin.problems[0])
         raw = {pod["metadata"]["uid"]: pod for pod in list_pods(client, node_name)}
         kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
         reader = PodReader(selection(config.selection), kubelet)
         pods = reader.read(tuple(raw.values()), _now()).pods
         due = due_snapshots(pods, {}, {}, frozenset(), (), config.timing, _now().monotonic)
         server = (config.endpoints or (read_kubeconfig(config.kubeconfig).server,))[0]
-        store = Store(config.store_directory)
         settings = snapshot_settings(config, node_name, server)
         snapshooter = Snapshooter(store, kubelet, client, settings)
         snapshooter.runtime = runtime

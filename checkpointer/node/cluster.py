@@ -43,26 +43,30 @@ class ClusterPin:
         self._kubeconfig, self._api, self._store = kubeconfig, api, store
         self._read_only = read_only
         self._asked: tuple[float, int] | None = None
+        self._known: frozenset[str] = frozenset()
         self._asked_at = 0.0
         self._answer: Fact[bool] = Unknown("the cluster has not been identified yet")
         self._unsaved: ClusterIdentity | None = None
         self.problems: tuple[str, ...] = ()
         """What is wrong, a sentence each: another cluster, or nobody can tell which."""
 
-    def look(self, since: float, now: float, is_missing: bool) -> Fact[bool]:
+    def look(
+        self, since: float, now: float, is_missing: bool, parents: frozenset[str] = frozenset()
+    ) -> Fact[bool]:
         """Return whether it is. Only while the API answers; a first contact pins its cluster.
 
         The API is asked once per contact, which began at `since`; while pods are missing from
-        its list (`is_missing`) again and again, for another cluster may have come unnoticed.
+        its list (`is_missing`) again and again, for another cluster may have come unnoticed. So
+        may it have when there are new UIDs among `parents`, those that a snapshot may be taken of.
         """
         try:
             asked = since, os.stat(self._kubeconfig).st_mtime_ns
         except OSError as error:
             return self._told(Unknown(f"{self._kubeconfig}: {error.strerror}"))
         is_old = now - self._asked_at >= ASK_SECONDS
-        is_unsure = is_missing or isinstance(self._answer, Unknown)
-        if asked != self._asked or (is_unsure and is_old):
-            self._asked, self._asked_at = asked, now
+        is_unsure = is_missing or self._answer != Known(True)
+        if asked != self._asked or not parents <= self._known or (is_unsure and is_old):
+            self._asked, self._asked_at, self._known = asked, now, parents
             self._told(self._look())
         if self._unsaved is not None and self._answer == Known(True):
             self._save(self._unsaved)
@@ -107,8 +111,9 @@ class ClusterPin:
         elif not answer.value:
             pin = self._store.root / ".state" / f"{STATE}.json"
             self.problems = (
-                "nothing is removed: the API that answers is not that of the cluster whose pods "
-                f"are stored; if this node has moved, remove {pin}",
+                "nothing is removed and no snapshot is taken: the API that answers is not that of "
+                "the cluster whose pods are stored; if this node has moved to that cluster, move "
+                f"{pin} away",
             )
         return answer
 

@@ -87,6 +87,8 @@ def _impossible(seen: Observation) -> str:
     for what, fact in (("pods", seen.pods), ("checkpoints", seen.checkpoints)):
         if isinstance(fact, Unknown):
             return f"the {what} are not known: {fact.reason}"
+    if seen.is_own_cluster == Known(False):
+        return "the API that answers is not that of the cluster whose pods are stored"
     return ""
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.schedules.world import World
 
 HOURS = (-30 * 86400.0, -26 * 3600.0, -3600.0, 3600.0, 26 * 3600.0, 400 * 86400.0)
-LIES = ("empty", "partial", "other")
+LIES = ("empty", "partial", "other", "twin")
 DISK_FAULTS = ("full", "read-only", "broken")
 
 
@@ -190,7 +190,7 @@ def _lie(world: World, node: Node, event: Event) -> None:
         world.cluster.tell()
 
     node.lie = LIES[event.choice % len(LIES)]
-    node.lies_to_kubelet = event.choice % 4 == 0
+    node.lies_to_kubelet = event.choice % 16 >= 12
     world.cluster.tell()
     world.timeline.after(event.seconds, end)
 

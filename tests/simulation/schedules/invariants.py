@@ -11,7 +11,7 @@ from checkpointer.core.facts import Known
 from checkpointer.core.lease import FRESH_SECONDS, LONGEST_SECONDS, under_way_since
 from checkpointer.core.plan import Action, Activate, Plan, Release, Remove
 from checkpointer.core.rules import Rules
-from tests.simulation.schedules.node import Node
+from tests.simulation.schedules.node import TWIN, Node
 from tests.simulation.schedules.workloads import Kind
 
 if TYPE_CHECKING:
@@ -296,6 +296,9 @@ class Invariants:
         stored = node.agent.store.read()
         if not isinstance(stored, Known) or node.disk.fault:
             return
+        for checkpoint in stored.value.checkpoints:
+            if any(r.parent_uid.startswith(TWIN) for r in checkpoint.revisions):
+                self._fail("nothing of another cluster is stored", node, checkpoint.workload.name)
         found = {c.workload: bool(c.revisions) for c in stored.value.checkpoints}
         for kind in self._world.cluster.kinds:
             seen = self._seen[node.name, kind.name]

@@ -50,6 +50,8 @@ _ANSWERS = {
     "slow": (ProbeOutcome.ANSWERED, 1.5),
 }
 FAULTS = tuple(_ANSWERS)
+TWIN = "twin-"
+"""How the UIDs begin of another cluster's pods of our workloads."""
 """What may be wrong between a node and the API."""
 
 
@@ -83,7 +85,9 @@ class Node:
         self.fault = ""
         """One of FAULTS, between this node and whatever API server; empty when there is none."""
         self.lie = ""
-        """`empty`, `partial`, `stale` or `other`: what the API's lists are, if not the truth."""
+        """What the API's lists are, if not the truth: `empty`, `partial`, or another cluster's:
+        `other` with a pod of its own, `twin` with pods of the same workloads, to the agent alone.
+        """
         self.lies_to_kubelet = False
         self.bad_copies: set[str] = set()
         self.tampered: set[str] = set()
@@ -196,11 +200,25 @@ class Node:
             return []
         if self.lie == "other":
             return [self._stranger()]
+        if self.lie == "twin":
+            return pods if for_kubelet else [self._twin(pod) for pod in pods]
         return [pod for pod in pods if pod.kind is not self.cluster.kinds[-1]]
 
     def cluster_uid(self) -> str:
         """Return the UID of the namespace kube-system, as the API tells it."""
-        return "uid-other" if self.lie == "other" else "uid-own"
+        return "uid-other" if self.lie in ("other", "twin") else "uid-own"
+
+    def _twin(self, pod: ApiPod) -> ApiPod:
+        """Return another cluster's pod of the same workload: Ready for long, of another image."""
+        twins = dict.fromkeys(pod.kind.containers, "of-the-twin")
+        return ApiPod(
+            f"{TWIN}{pod.uid}",
+            pod.kind,
+            self.name,
+            pod.version + 1000,
+            ready_at=pod.ready_at and pod.ready_at - 600.0,
+            container_ids=twins,
+        )
 
     def _stranger(self) -> ApiPod:
         kind = Kind("stranger")

@@ -17,7 +17,7 @@ from checkpointer.config import Config
 from checkpointer.core import activation, hand_over, situation
 from checkpointer.core.contact import ContactRules
 from checkpointer.core.facts import Fact, Known
-from checkpointer.core.plan import Remove
+from checkpointer.core.plan import Remove, Snapshot
 from checkpointer.core.turns import Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
@@ -204,6 +204,19 @@ def test_another_cluster_with_the_same_authority_has_nothing_removed(folder: Pat
     events = (Event(5.0, "lie", seconds=1500.0, choice=2), Event(700.0, "agent restart"))
     world = world_of(folder, "edge", *events, length=1600.0)
     assert actions(world, "Remove") == []
+
+
+@pytest.mark.parametrize("name", [one.name for one in LAYOUTS])
+def test_another_cluster_with_pods_of_our_names_has_nothing_stored(folder: Path, name: str) -> None:
+    """They are Ready for long, in the very contact in which ours were; then it is a new contact."""
+    twin = Event(5.0, "lie", seconds=240.0, choice=3)
+    events = (twin, Event(60.0, "agent restart"), Event(120.0, "no network", seconds=20.0))
+    world = world_of(folder, name, *events, length=300.0)
+    snapshots = [at for at, p in world.nodes[0].plans for a in p.actions if isinstance(a, Snapshot)]
+    lie_from, lie_to = SETTLED_SECONDS + 5.0, SETTLED_SECONDS + 245.0
+    assert [at for at in snapshots if lie_from < at < lie_to] == []
+    assert min(snapshots) < lie_from
+    assert max(snapshots) > lie_to
 
 
 def test_what_is_deleted_is_removed_one_by_one_whoever_restarts_the_agent(folder: Path) -> None:

@@ -258,6 +258,22 @@ def test_foreign_file_with_our_prefix_is_told_once(
     assert foreign.read_text() == "{}"
 
 
+def test_another_cluster_has_nothing_stored_and_is_told_of(
+    web: SimulatedNode, begin: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log once, and in the status, with the file to move away."""
+    state = {"authorities": ["0" * 64], "uid": "another"}
+    Store(web.store_folder).write_state("cluster", state)
+    agent = begin()
+    wait_until(lambda: agent._judged is ContactState.REACHABLE and agent._is_settled, 5, "contact")
+    wait_until(_rests(agent), 10, "rest")
+    assert stored(web) == {}
+    (problem,) = _problems(caplog)
+    assert "not that of the cluster" in problem
+    assert f"move {web.store_folder}/.state/cluster.json away" in problem
+    assert problem in agent.reporter.status().problems
+
+
 def test_contact_is_lost_within_a_second(web: SimulatedNode, begin: Any) -> None:
     """The open watch tells of the end at once, though the next probe is a minute away."""
     agent = begin()

@@ -12,7 +12,9 @@ import pytest
 
 from checkpointer.agent import Agent
 from checkpointer.config import load
+from checkpointer.core.facts import Unknown
 from checkpointer.core.observation import NOT_ASKED
+from checkpointer.doctor.snapshots import take_snapshots
 from checkpointer.report.agent_socket import AgentUnreachableError, ask_agent
 from checkpointer.report.happenings import Kind
 from checkpointer.report.history import read_history
@@ -21,6 +23,7 @@ from checkpointer.simulation.connections import Mode
 from checkpointer.simulation.control_plane import CHECKPOINT
 from checkpointer.simulation.node import SimulatedNode
 from checkpointer.simulation.waiting import wait_until
+from checkpointer.store.revisions import Store
 
 QUICK: dict[str, Any] = {
     "timing": {"ready": "0s", "grace": "1s"},
@@ -140,6 +143,26 @@ def test_no_fresh_snapshots_without_the_api(web: SimulatedNode) -> None:
         code, content = ask(web, "/v1/snapshot", "POST")
         assert code == 503
         assert json.loads(content)["reason"].startswith("contact is lost")
+
+
+STRANGER = {"authorities": ["0" * 64], "uid": "another"}
+"""What is pinned to the store of a node whose API is now another cluster's."""
+
+
+def test_no_fresh_snapshots_of_another_clusters_pods(web: SimulatedNode) -> None:
+    """Neither by the agent, nor without one: the answer is why."""
+    store = Store(web.store_folder)
+    store.write_state("cluster", STRANGER)
+    with running(web):
+        until(web, lambda s: s["contact"]["state"] == "reachable" and s["problems"])
+        code, content = ask(web, "/v1/snapshot", "POST")
+        assert code == 503
+        assert "not that of the cluster" in json.loads(content)["reason"]
+    config = load(web.write_agent_config(**QUICK).read_text())
+    found = take_snapshots(config, web.name, None, 5.0)
+    assert isinstance(found, Unknown)
+    assert f"move {web.store_folder}/.state/cluster.json away" in found.reason
+    assert store.read().value.checkpoints == ()  # type: ignore[union-attr]
 
 
 def kinds(node: SimulatedNode) -> list[str]:

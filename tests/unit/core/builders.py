@@ -229,6 +229,7 @@ class Node:
     failed_snapshots: frozenset[str] = frozenset()
     itself: Itself | None = None
     has_untold_pods: bool = False
+    is_own_cluster: Fact[bool] = Known(True)
 
     def but(self, **changes: Any) -> Node:
         return replace(self, **changes)
@@ -251,6 +252,7 @@ class Node:
             claim=self.claim,
             itself=self.itself,
             has_untold_pods=self.has_untold_pods,
+            is_own_cluster=self.is_own_cluster,
         )
 
     def decide(self, now: float = NOW) -> Plan:

@@ -107,3 +107,13 @@ def test_nothing_is_promoted_without_contact() -> None:
     """What the API said last may be long past."""
     seen = cycle(cycle(node(OLD), NOW, stores=1), NOW + 1)
     assert good(cycle(seen.but(contact=suspect()), NOW + 100)) == ()
+
+
+def test_nothing_is_promoted_on_the_word_of_another_cluster() -> None:
+    """What its pods prove is nothing of ours; back with ours, the time begins anew."""
+    seen = cycle(node(OLD), NOW, stores=1)
+    seen = cycle(seen.but(is_own_cluster=Known(False)), NOW + RULES.good_seconds)
+    assert good(seen) == ()
+    seen = cycle(seen.but(is_own_cluster=Known(True)), NOW + RULES.good_seconds + 1)
+    assert good(seen) == ()
+    assert good(cycle(seen, NOW + 2 * RULES.good_seconds + 1)) == (1,)

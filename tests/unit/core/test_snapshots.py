@@ -282,3 +282,10 @@ def test_no_workload_is_snapshotted_twice_at_once_nor_without_end(
             assert now - last.get(action.uid, float("-inf")) >= RULES.resync_seconds
             last[action.uid] = now
         ready_since, attempts = found.ready_since, found.attempts
+
+
+def test_no_snapshot_is_taken_of_another_clusters_pods() -> None:
+    """Of the same names, Ready for long; but where nobody can tell, the node stays protected."""
+    new = AT_REST.but(checkpoints=Known(()))
+    assert new.but(is_own_cluster=Known(False)).decide().actions == ()
+    assert new.but(is_own_cluster=Unknown("nobody can tell")).decide().actions == THE_PARENT

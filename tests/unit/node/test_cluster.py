@@ -117,3 +117,29 @@ def test_what_cannot_be_told_is_unknown_and_a_problem(folder: Path) -> None:
     pin = ClusterPin(folder / "kubeconfig", Api("uid-1"), Store(folder / "store"))
     assert isinstance(pin.look(1.0, 1.0, False), Unknown)
     assert pin.problems[0].startswith("nothing is removed")
+
+
+def test_the_api_is_asked_again_when_there_are_new_parents(folder: Path) -> None:
+    """Before a snapshot of them is taken: they may be another cluster's, come unnoticed."""
+    api = Api("uid-1")
+    pin = ClusterPin(folder / "kubeconfig", api, Store(folder / "store"))
+    one, two = frozenset({"a"}), frozenset({"a", "b"})
+    for parents in (one, one, two, one, two):
+        assert pin.look(1.0, 1.0, False, parents) == Known(True)
+    assert len(api.asked) == 2
+    api.uid = "uid-2"
+    assert pin.look(1.0, 1.0, False, frozenset({"c"})) == Known(False)
+
+
+def test_another_cluster_is_a_problem_until_its_pin_is_moved_away(folder: Path) -> None:
+    """The sentence says which file; the cluster that answers is pinned soon after."""
+    look(folder, Api("uid-1"))
+    pin = ClusterPin(folder / "kubeconfig", Api("uid-2"), Store(folder / "store"))
+    assert pin.look(1.0, 1.0, False) == Known(False)
+    path = folder / "store/.state/cluster.json"
+    (problem,) = pin.problems
+    assert problem.startswith("nothing is removed and no snapshot is taken: ")
+    assert problem.endswith(f"move {path} away")
+    path.unlink()
+    assert pin.look(1.0, 1.0 + ASK_SECONDS, False) == Known(True)
+    assert pin.problems == ()
