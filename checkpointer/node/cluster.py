@@ -42,6 +42,7 @@ class ClusterPin:
     ) -> None:
         self._kubeconfig, self._api, self._store = kubeconfig, api, store
         self._read_only = read_only
+        self._path = store.root / ".state" / f"{STATE}.json"
         self._asked: tuple[float, int] | None = None
         self._known: frozenset[str] = frozenset()
         self._asked_at = 0.0
@@ -79,7 +80,7 @@ class ClusterPin:
             stored = self._store.read_state(STATE)
             if isinstance(stored, Unknown):
                 return stored
-            pinned = _parsed(stored.value) if stored.value else seen
+            pinned = _parsed(stored.value, self._path) if stored.value else seen
             if not pinned.is_same(seen):
                 return Known(False)
             self._unsaved = pinned.updated(seen)
@@ -107,13 +108,14 @@ class ClusterPin:
         self._answer = answer
         self.problems = ()
         if isinstance(answer, Unknown):
-            self.problems = (f"nothing is removed, the cluster is not known: {answer.reason}",)
+            cure = "; move that file away, and the cluster that answers is pinned anew"
+            problem = f"nothing is removed, the cluster is not known: {answer.reason}"
+            self.problems = (problem + (cure if str(self._path) in answer.reason else ""),)
         elif not answer.value:
-            pin = self._store.root / ".state" / f"{STATE}.json"
             self.problems = (
                 "nothing is removed and no snapshot is taken: the API that answers is not that of "
                 "the cluster whose pods are stored; if this node has moved to that cluster, move "
-                f"{pin} away",
+                f"{self._path} away",
             )
         return answer
 
@@ -126,9 +128,9 @@ def _authorities(path: Path) -> frozenset[str]:
         raise CheckpointerError(f"{path}: a certificate in it is not base64") from None
 
 
-def _parsed(value: Mapping[str, Any]) -> ClusterIdentity:
+def _parsed(value: Mapping[str, Any], path: Path) -> ClusterIdentity:
     """Return what was pinned. Raises CheckpointerError when it is not what was written."""
     authorities, uid = value.get("authorities"), value.get("uid")
     if not isinstance(authorities, list) or not isinstance(uid, str):
-        raise CheckpointerError(f"state {STATE}: expected authorities and uid")
+        raise CheckpointerError(f"{path}: expected authorities, a list, and uid, a text")
     return ClusterIdentity(frozenset(map(str, authorities)), uid)

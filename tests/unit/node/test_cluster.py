@@ -143,3 +143,34 @@ def test_another_cluster_is_a_problem_until_its_pin_is_moved_away(folder: Path) 
     path.unlink()
     assert pin.look(1.0, 1.0 + ASK_SECONDS, False) == Known(True)
     assert pin.problems == ()
+
+
+@pytest.mark.parametrize("content", ["{", '{"authorities": null}', "[]", None])
+def test_a_damaged_pin_is_told_with_its_path_and_its_cure(
+    folder: Path, content: str | None
+) -> None:
+    """Whatever is wrong with it; moved away, the cluster that answers is pinned anew."""
+    look(folder, Api("uid-1"))
+    path = folder / "store/.state/cluster.json"
+    if content is None:
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        path.write_text(content)
+    pin = ClusterPin(folder / "kubeconfig", Api("uid-1"), Store(folder / "store"))
+    assert isinstance(pin.look(1.0, 1.0, False), Unknown)
+    (problem,) = pin.problems
+    assert problem.count(str(path)) == 1
+    assert problem.endswith("; move that file away, and the cluster that answers is pinned anew")
+    path.rename(folder / "away")
+    assert pin.look(1.0, 1.0 + ASK_SECONDS, False) == Known(True)
+    assert pin.problems == ()
+    assert path.is_file()
+
+
+def test_a_kubeconfig_that_cannot_be_read_is_not_cured_by_moving_the_pin(folder: Path) -> None:
+    """The sentence names what is wrong."""
+    (folder / "ca.crt").unlink()
+    pin = ClusterPin(folder / "kubeconfig", Api("uid-1"), Store(folder / "store"))
+    assert isinstance(pin.look(1.0, 1.0, False), Unknown)
+    assert "move that file away" not in pin.problems[0]
