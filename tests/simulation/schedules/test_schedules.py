@@ -15,13 +15,13 @@ import pytest
 from checkpointer import agent as agent_module
 from checkpointer.config import Config
 from checkpointer.core import activation, hand_over, situation
-from checkpointer.core.contact import ContactRules
+from checkpointer.core.contact import ContactRules, ContactState
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.plan import Remove, Snapshot
 from checkpointer.core.turns import Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
-from tests.simulation.schedules.node import Node
+from tests.simulation.schedules.node import FAULTS, Node
 from tests.simulation.schedules.workloads import API, DNS, Kind
 from tests.simulation.schedules.world import (
     LAYOUTS,
@@ -204,6 +204,29 @@ def test_another_cluster_with_the_same_authority_has_nothing_removed(folder: Pat
     events = (Event(5.0, "lie", seconds=1500.0, choice=2), Event(700.0, "agent restart"))
     world = world_of(folder, "edge", *events, length=1600.0)
     assert actions(world, "Remove") == []
+
+
+def refused(fault: str) -> tuple[Event, Event]:
+    """Return an API that answers our identity so for minutes, amid which the power is cut."""
+    choice = FAULTS.index(fault)
+    return Event(5.0, "fault", seconds=240.0, choice=choice), Event(20.0, "power cut")
+
+
+@pytest.mark.parametrize("fault", ["unauthorized", "forbidden"])
+def test_while_denied_nothing_is_activated(folder: Path, fault: str) -> None:
+    """However long, with every workload down: the API is there, and our credentials are not."""
+    world = World(schedule("edge", *refused(fault), length=250.0), folder)
+    node, seen = world.nodes[0], []
+
+    def look() -> None:
+        assert node.agent is not None
+        up = [kind.name for kind in world.cluster.kinds if node.is_serving(kind)]
+        seen.append((node.agent.contact.state, up))
+
+    world.timeline.at(SETTLED_SECONDS + 240.0, look)
+    assert world.run().broken is None
+    assert seen == [(ContactState.DENIED, [])]
+    assert actions(world, "Activate") == []
 
 
 @pytest.mark.parametrize("name", [one.name for one in LAYOUTS])
