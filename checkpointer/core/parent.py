@@ -47,10 +47,14 @@ def is_in_place(stage: int, track: Track, occupancy: Occupancy) -> bool:
 
 
 def is_partly_dead(occupancy: Occupancy) -> bool:
-    """Tell whether an app container of the parent is dead, while others of its pod may run."""
+    """Tell whether some of the parent runs, and no pod of it does without a dead app container.
+
+    Each pod by itself: the dead of one that was replaced are listed beside its successor.
+    """
     running = {(c.pod_uid, c.name) for c in occupancy.parent_running}
     dead = (c for c in occupancy.parent_others if c.state is ContainerState.EXITED)
-    return any((c.pod_uid, c.name) not in running for c in dead)
+    crippled = {c.pod_uid for c in dead if (c.pod_uid, c.name) not in running}
+    return bool(running) and {uid for uid, _ in running} <= crippled
 
 
 def has_run_for(track: Track, seconds: float, now: float) -> bool:

@@ -212,6 +212,20 @@ def test_an_api_server_whose_kubelet_does_not_know_it_is_down_beside_its_plugin(
     assert node.but(kubelet=Known(SAME_KUBELET)).decide(NOW).actions == ()
 
 
+def test_the_dead_container_of_a_replaced_pod_is_no_death_of_the_one_that_runs() -> None:
+    """It is listed for a while beside the successor, which serves; a copy would fight it."""
+    old = parent_sandbox("old-uid", ready=False, name="kube-apiserver-aaaaa")
+    died = Runtime((old,), (dead(container_of(old)),))
+    beside = BOOTED.but(contact=lost(NOW - 99), runtime=Known(both(died, PARENT_RUNS)))
+    assert beside.decide(NOW).actions == ()
+    crashed = dead(container_of(copy_sandbox()), RULES.crash_limit)
+    copy = Runtime((copy_sandbox(),), (crashed,))
+    stored = Known((checkpoint(API, revision(2), revision(1)),))
+    active = ACTIVE.but(manifests=Known((manifest(revision=2),)), checkpoints=stored)
+    for rest in (PARENT_RUNS, both(died, PARENT_RUNS)):
+        assert active.but(runtime=Known(both(rest, copy))).decide(NOW).actions == ()
+
+
 def test_a_copy_whose_api_server_keeps_crashing_beside_its_plugin_falls_back() -> None:
     """What runs of it is no API; nor is what runs of its parent."""
     revisions = (revision(2, app_containers=TWO), revision(1, app_containers=TWO))
