@@ -14,6 +14,7 @@ from checkpointer.core.backoff import dead_of, is_in_use, kubelet_knows, start_i
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
+from checkpointer.core.keeping import to_stop
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
 from checkpointer.core.parent import (
@@ -72,7 +73,7 @@ def activation(
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
     found = occupancy.value
     is_up = is_in_place(revision.stage, track, found)
-    if found.copy_running or (is_up and not _is_lost_in_part(revision, found, track, situation)):
+    if found.is_copy_whole or (is_up and not _is_lost_in_part(revision, found, track, situation)):
         standing = Standing("standby", "nothing: its containers run")
         return Step(standing, _up(revision.stage, track, found, situation))
     track = replace(
@@ -99,6 +100,10 @@ def _wait(
     patience = _patience(revision, occupancy, track, situation)
     if patience > 0:
         return patience, "the kubelet to restart it"
+    assert track.down_since is not None  # noqa: S101 - the caller has just set it
+    grace = _grace_left(revision, occupancy, track.down_since, situation)
+    if grace > 0:
+        return grace, "the released copy to end"
     if situation.hand_over_left > 0:
         return situation.hand_over_left, "the hand-over of stage 0 to be over"
     if revision.stage > 0 and situation.stage_opens_in > 0:
@@ -115,9 +120,11 @@ def _activate(
         way = hand_over.failed(record.hand_over, occupancy, track, situation)
         record = replace(record, hand_over=way)
         reason += " and its parent keeps crashing"
+    elif occupancy.copy_running:
+        reason += " and its copy that was taken out is partly dead"
     else:
         reason += " and nothing of it runs"
-    return _start(checkpoint, record, reason, is_crashing, track, situation)
+    return _start(checkpoint, record, reason, is_crashing, occupancy, track, situation)
 
 
 def _start(
@@ -125,12 +132,20 @@ def _start(
     record: Record,
     reason: str,
     proven: bool,
+    occupancy: Occupancy,
     track: Track,
     situation: Situation,
 ) -> Step:
+    """Activate a revision; what is left of a copy before it ends with its sandbox."""
     revision = choose_revision(checkpoint, proven)
     assert revision is not None  # noqa: S101 - the caller has chosen one before
-    action = Activate(checkpoint.workload, revision.number, checkpoint.record.issue + 1, reason)
+    action = Activate(
+        checkpoint.workload,
+        revision.number,
+        checkpoint.record.issue + 1,
+        reason,
+        to_stop(occupancy),
+    )
     track = replace(
         track,
         activated_at=situation.now,
@@ -138,6 +153,7 @@ def _start(
         issues=0,
         excused_attempts=0,
         running_since=None,
+        released_at=None,
         parent_crashes=0,
         refused="",
     )
@@ -198,7 +214,7 @@ def _bring_back(
     if proven:
         reason = "its parent failed when it was given way"
     record = replace(checkpoint.record, hand_over=way)
-    return _start(checkpoint, record, reason, proven, track, situation)
+    return _start(checkpoint, record, reason, proven, occupancy, track, situation)
 
 
 def _dies_for_the_api(revision: Revision, situation: Situation) -> bool:
@@ -268,7 +284,7 @@ def _parent_needs(
     is_settled = is_dead or way.is_owed
     if left <= 0 and is_anew and is_down and not is_settled:  # its copy took its time to end
         return "its parent, which was started anew"
-    if occupancy.copy_running:
+    if occupancy.is_copy_whole or _grace_left(revision, occupancy, way.since, situation) > 0:
         return "the released copy to end"
     if contact.state in (ContactState.SUSPECT, ContactState.DENIED):
         return f"contact, which is {contact.state.value}"
@@ -280,6 +296,19 @@ def _parent_needs(
     if is_down or is_dead or (is_missed and not has_served):
         return None
     return "its parent to be Ready"
+
+
+def _grace_left(
+    revision: Revision, occupancy: Occupancy, since: float, situation: Situation
+) -> float:
+    """Return for how long what is left of a released copy that is never killed may still end.
+
+    The kubelet gives it the pod's grace; one that has not reached the API since its start never
+    stops it, and starts no dead container of it again.
+    """
+    if not revision.graceful or not occupancy.copy_running:
+        return 0.0
+    return since + situation.rules.hand_over_seconds - situation.now
 
 
 def _is_started_late(occupancy: Occupancy, situation: Situation) -> bool:
@@ -295,7 +324,7 @@ def _is_started_late(occupancy: Occupancy, situation: Situation) -> bool:
 def _up(stage: int, track: Track, occupancy: Occupancy, situation: Situation) -> Track:
     """Return the track of a workload that runs: in stage 0 it is up once it has for a while."""
     has_run = has_run_for(track, UP_SECONDS, situation.now)
-    if track.down_since is not None and (stage > 0 or occupancy.copy_running or has_run):
+    if track.down_since is not None and (stage > 0 or occupancy.is_copy_whole or has_run):
         return replace(track, down_since=None)
     return track
 

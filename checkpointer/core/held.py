@@ -17,6 +17,7 @@ from checkpointer.core.checkpoint import (
 )
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import ACTIVE, HELD, Hold, hold_of
+from checkpointer.core.keeping import to_stop
 from checkpointer.core.moment import Moment
 from checkpointer.core.occupancy import Occupancy
 from checkpointer.core.plan import Activate, Kill, Release, Track
@@ -74,7 +75,8 @@ def _activate(
     if isinstance(occupancy, Unknown):
         waiting = Standing(HELD, f"the runtime: {occupancy.reason}")
         return Step(waiting, track, wake_in=LOOK_AGAIN_SECONDS)
-    if occupancy.value.is_running and not hold.force:
+    track = _with_release(track, occupancy.value, situation.now)
+    if not hold.force and _is_in_the_way(revision, occupancy.value, track, situation.now):
         waiting = Standing(HELD, "what runs of it to end: it is held active")
         return Step(waiting, track, wake_in=LOOK_AGAIN_SECONDS)
     action = Activate(
@@ -82,6 +84,7 @@ def _activate(
         revision.number,
         checkpoint.record.issue + 1,
         f"by hand, {hold.by}" + (f": {hold.reason}" if hold.reason else ""),
+        to_stop(occupancy.value),
     )
     track = replace(
         track,
@@ -95,6 +98,25 @@ def _activate(
     )
     waiting = Standing(HELD, "the kubelet to start it")
     return Step(waiting, track, action, LOOK_AGAIN_SECONDS)
+
+
+def _with_release(track: Track, occupancy: Occupancy, now: float) -> Track:
+    """Return the track with the time from which a copy without its manifest is to end."""
+    if track.released_at is not None or not occupancy.copy_running:
+        return track
+    return replace(track, released_at=now)
+
+
+def _is_in_the_way(revision: Revision, occupancy: Occupancy, track: Track, now: float) -> bool:
+    """Tell whether what runs is to end by itself before a copy is activated by hand.
+
+    A copy that was taken out is waited for as long as the kubelet may take to stop it; not one of
+    which a container is dead, since nobody starts that again, unless it is never to be killed.
+    """
+    if occupancy.parent_running:
+        return True
+    may_end = bool(occupancy.copy_running) and (occupancy.is_copy_whole or revision.graceful)
+    return may_end and now - (track.released_at or now) < KILL_AFTER_SECONDS
 
 
 def _keep(
@@ -133,7 +155,7 @@ def _take_out(
         if isinstance(occupancy, Known):
             track = replace(track, released_at=None, down_since=None)
         return Step(Standing(HELD), track)
-    track = replace(track, released_at=now if track.released_at is None else track.released_at)
+    track = _with_release(track, occupancy.value, now)
     waiting = Standing(HELD, "the released copy to end")
     assert track.released_at is not None  # noqa: S101 - for the type checker
     left = track.released_at + KILL_AFTER_SECONDS - now

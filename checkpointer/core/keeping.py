@@ -83,7 +83,7 @@ def _issue_anew(
         revision.number,
         _next_issue(checkpoint, manifest),
         f"the kubelet has not started it for {patience:.0f} s: issued anew",
-        _to_stop(occupancy),
+        to_stop(occupancy),
     )
     track = replace(track, activated_at=now, issues=track.issues + 1, excused_attempts=0)
     return Step(waiting, track, action)
@@ -93,7 +93,8 @@ def _next_issue(checkpoint: Checkpoint, manifest: ActiveManifest) -> int:
     return max(checkpoint.record.issue, manifest.issue) + 1
 
 
-def _to_stop(occupancy: Occupancy) -> tuple[str, ...]:
+def to_stop(occupancy: Occupancy) -> tuple[str, ...]:
+    """Return the sandboxes of copies that the next one replaces."""
     return tuple(s.id for s in occupancy.copy_sandboxes if s.ready)
 
 
@@ -191,7 +192,7 @@ def _fall_back(
         sound[0].number,
         _next_issue(checkpoint, manifest),
         f"revision {manifest.revision} keeps crashing",
-        _to_stop(occupancy),
+        to_stop(occupancy),
     )
     track = replace(track, activated_at=situation.now, issues=0, excused_attempts=0)
     record = replace(checkpoint.record, failed=failed)

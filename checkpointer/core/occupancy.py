@@ -51,7 +51,13 @@ class Occupancy:
 
     @property
     def is_running(self) -> bool:
-        return bool(self.parent_running or self.copy_running)
+        """Whether anything runs that a copy, made active now, would fight."""
+        return bool(self.parent_running) or self.is_copy_whole
+
+    @property
+    def is_copy_whole(self) -> bool:
+        """Whether a copy runs, and no app container of it is dead."""
+        return bool(whole_pods(self.copy_running, self.copy_containers))
 
 
 def occupancy_of(checkpoint: Checkpoint, runtime: Runtime) -> Occupancy:
@@ -150,6 +156,16 @@ def _containers(
         if container.pod_uid not in with_app:
             running[digest].append(container)
     return copies, running, idle, up
+
+
+def whole_pods(running: Iterable[Container], others: Iterable[Container]) -> frozenset[str]:
+    """Return the UIDs of the pods of which something runs and nothing is dead, each by itself.
+
+    The dead containers of a pod that was replaced are listed for a while beside its successor's.
+    """
+    up = {(c.pod_uid, c.name) for c in running}
+    dead = {(c.pod_uid, c.name) for c in others if c.state is ContainerState.EXITED}
+    return frozenset({uid for uid, _ in up} - {uid for uid, _ in dead - up})
 
 
 def is_current(pod: Pod, running: Set[tuple[str, str]]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from checkpointer.core.occupancy import Occupancy
+from checkpointer.core.occupancy import Occupancy, whole_pods
 from checkpointer.core.plan import Track
 from checkpointer.core.runtime import ContainerState
 
@@ -47,14 +47,9 @@ def is_in_place(stage: int, track: Track, occupancy: Occupancy) -> bool:
 
 
 def is_partly_dead(occupancy: Occupancy) -> bool:
-    """Tell whether some of the parent runs, and no pod of it does without a dead app container.
-
-    Each pod by itself: the dead of one that was replaced are listed beside its successor.
-    """
-    running = {(c.pod_uid, c.name) for c in occupancy.parent_running}
-    dead = (c for c in occupancy.parent_others if c.state is ContainerState.EXITED)
-    crippled = {c.pod_uid for c in dead if (c.pod_uid, c.name) not in running}
-    return bool(running) and {uid for uid, _ in running} <= crippled
+    """Tell whether some of the parent runs, and no pod of it without a dead app container."""
+    running = occupancy.parent_running
+    return bool(running) and not whole_pods(running, occupancy.parent_others)
 
 
 def has_run_for(track: Track, seconds: float, now: float) -> bool:

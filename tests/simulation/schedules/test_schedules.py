@@ -17,6 +17,7 @@ from checkpointer.config import Config
 from checkpointer.core import activation, hand_over, situation
 from checkpointer.core.contact import ContactRules, ContactState
 from checkpointer.core.facts import Fact, Known
+from checkpointer.core.hold import RELEASED, Hold
 from checkpointer.core.plan import Remove, Snapshot
 from checkpointer.core.turns import Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
@@ -356,6 +357,26 @@ def test_a_copy_that_crashed_while_no_agent_ran_is_replaced_at_once(folder: Path
     at, plan = later[0]
     assert "revision 2 keeps crashing" in plan.sentence
     assert at - node.agent_since < 5.0
+
+
+def test_what_is_left_of_a_copy_that_was_taken_out_by_hand_is_replaced(folder: Path) -> None:
+    """It crash-loops beside its plugin, is released, and the hold is lifted soon after: a kubelet
+    that has not reached the API stops nothing of it, and starts nothing again."""
+    events = (Event(1.0, "revision rots", seconds=30.0), Event(40.0, "power cut"))
+    world = World(replace(schedule("plugin", *events, length=300.0), seed=12), folder)
+    node = world.nodes[0]
+
+    def hold(wanted: Hold | None) -> None:
+        assert node.agent is not None
+        world.invariants.disturb()
+        node.agent.store.write_hold(API.workload, wanted)
+        node.agent.store.invalidate(API.workload)
+
+    world.timeline.at(112.0, lambda: hold(Hold(RELEASED, node.wall(), "an operator")))
+    world.timeline.at(122.0, lambda: hold(None))
+    outcome = world.run()
+    assert outcome.broken is None, outcome.broken
+    assert all(end - start < 120.0 for start, end in world.invariants.api_gaps)
 
 
 def test_a_failing_schedule_is_shrunk_to_the_events_that_matter(folder: Path) -> None:

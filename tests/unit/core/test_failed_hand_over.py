@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from checkpointer.core.checkpoint import HandOver, Record
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.contact import Contact
 from checkpointer.core.decide import decide
 from checkpointer.core.facts import Known
@@ -243,6 +244,54 @@ def test_a_copy_whose_api_server_keeps_crashing_beside_its_plugin_falls_back() -
         assert action.revision == 1
     young = Runtime((sandbox,), (kms, dead(container_of(sandbox, id="copy-died"), 1)))
     assert node.but(runtime=Known(young)).decide(NOW).actions == ()
+
+
+REST = Runtime(
+    (copy_sandbox(),),
+    (
+        container_of(copy_sandbox(), "kms", id="copy-kms"),
+        dead(container_of(copy_sandbox(), id="copy-died")),
+    ),
+)
+"""Of a copy whose manifest is gone its plugin runs on: a kubelet without the API never stops it."""
+
+
+def with_two(**changes: Any) -> Checkpoint:
+    """Return a checkpoint with a plugin; `changes` are of its record."""
+    graceful = changes.pop("graceful", False)
+    record = replace(Record(parents=("parent-uid",), issue=4), **changes)
+    return checkpoint(API, revision(app_containers=TWO, graceful=graceful), record=record)
+
+
+def test_the_rest_of_a_copy_is_no_api_server() -> None:
+    """Nobody starts its dead container again: the next copy replaces it, sandbox and all."""
+    node = BOOTED.but(checkpoints=Known((with_two(),)))
+    (action,) = node.but(runtime=Known(REST)).decide().actions
+    assert isinstance(action, Activate)
+    assert action.stop_sandboxes == ("copy-uid-sandbox",)
+    assert "its copy that was taken out is partly dead" in action.reason
+    whole = Runtime(REST.sandboxes, (REST.containers[0], container_of(copy_sandbox())))
+    assert node.but(runtime=Known(whole)).decide().actions == ()
+
+
+def test_the_rest_of_a_copy_that_keeps_its_grace_has_that_first() -> None:
+    """No longer than a hand-over may take: a kubelet without the API never ends it."""
+    node = BOOTED.but(checkpoints=Known((with_two(graceful=True),)), runtime=Known(REST))
+    plan = node.decide()
+    assert plan.actions == ()
+    assert plan.standings[API].waits_for == "the released copy to end, 60 s more"
+    assert len(node.then(plan).decide(NOW + RULES.hand_over_seconds).actions) == 1
+
+
+def test_the_copy_is_owed_though_the_rest_of_the_last_one_runs() -> None:
+    """Its parent, which has no sandbox, does not have it killed."""
+    for graceful, waits in ((False, False), (True, True)):
+        stored = with_two(graceful=graceful, hand_over=replace(WAY, is_owed=True, failures=1))
+        node = RELEASED.but(checkpoints=Known((stored,)), runtime=Known(REST))
+        assert (node.decide(NOW + 5).actions == ()) is waits
+        (action,) = node.decide(NOW + 61).actions
+        assert isinstance(action, Activate)
+        assert action.stop_sandboxes == ("copy-uid-sandbox",)
 
 
 def test_what_kept_crashing_as_a_copy_is_not_tried_before_a_parent_is_ready() -> None:

@@ -82,6 +82,36 @@ def test_held_active_waits_for_what_runs(contact: Contact, runtime: Runtime) -> 
     assert plan.standings[API].waits_for == "what runs of it to end: it is held active"
 
 
+def rest_of_copy(is_graceful: bool) -> Node:
+    """Return a node where the plugin of a copy runs whose manifest is gone, and nothing else."""
+    sandbox = copy_sandbox()
+    running = container_of(sandbox, "kms", id="copy-kms")
+    rest = Runtime((sandbox,), (running, dead(container_of(sandbox))))
+    stored = revision(app_containers=("apiserver", "kms"), graceful=is_graceful)
+    return BOOTED.but(runtime=Known(rest), checkpoints=Known((checkpoint(API, stored),)))
+
+
+@pytest.mark.parametrize(
+    ("node", "seconds"),
+    [
+        (rest_of_copy(False), 0.0),
+        (rest_of_copy(True), KILL_AFTER_SECONDS),
+        (BOOTED.but(runtime=Known(COPY_RUNS)), KILL_AFTER_SECONDS),
+    ],
+)
+def test_held_active_replaces_what_is_left_of_a_copy(node: Node, seconds: float) -> None:
+    """A kubelet that has not reached the API never stops what was taken out before."""
+    node = holding(node)
+    plan = node.decide()
+    assert bool(plan.actions) is (seconds == 0.0)
+    for later in (seconds - 1, seconds):
+        after = node.then(plan).decide(NOW + later).actions
+        assert bool(after) is (later == seconds or seconds == 0.0)
+    (action,) = after
+    assert isinstance(action, Activate)
+    assert action.stop_sandboxes == ("copy-uid-sandbox",)
+
+
 def test_a_forced_hold_activates_beside_what_runs() -> None:
     """The operator has been told, and wants it."""
     plan = holding(BOOTED.but(runtime=Known(PARENT_RUNS)), force=True).decide()
