@@ -177,13 +177,14 @@ def _under_way(
     found = occupancy.value
     if is_reachable and isinstance(pods, Known):
         stays = [p for p in pods.value if p.stays]
-        is_over = hand_over.time_left(record.hand_over, situation) <= 0
-        if not stays and (is_over or not pods.value):
+        if not stays and _is_given_up_by_all(pods.value, record.hand_over, track, situation):
             gone = replace(record, hand_over=hand_over.ended(record.hand_over))
             return Step(Standing("standby", "a parent"), track, record=gone)
         if any(p.ready and is_current(p, found.parent_up) for p in stays):
             done = replace(record, hand_over=HandOver(), failed=())
             return Step(Standing("standby"), replace(track, parent_crashes=0), record=done)
+        if not stays and situation.is_own_cluster and not _has_to_be_here(revision, record):
+            return Step(Standing("handing over", "a parent"), track)
     if found.copy_running:
         track = replace(track, copy_ran_at=situation.now)
     if _dies_for_the_api(revision, situation):
@@ -198,6 +199,28 @@ def _under_way(
         left = hand_over.time_left(record.hand_over, situation)
         return Step(Standing("handing over", waits_for), track, wake_in=left if left > 0 else None)
     return _bring_back(checkpoint, found, track, situation)
+
+
+def _is_given_up_by_all(
+    pods: tuple[Pod, ...], way: HandOver, track: Track, situation: Situation
+) -> bool:
+    """Tell whether no parent is to come, given that none of the API's pods here stays.
+
+    Not by the first list without any: each update of a DaemonSet has its moment without a pod. Nor
+    by another cluster's.
+    """
+    if not situation.is_own_cluster:
+        return False
+    is_refused = any(p.finished for p in pods) and hand_over.time_left(way, situation) <= 0
+    return is_refused or track.absent_seconds >= situation.rules.absent_seconds
+
+
+def _has_to_be_here(revision: Revision, record: Record) -> bool:
+    """Tell whether a copy comes back in the place of a pod that is gone, be it only for a moment.
+
+    What is not stage 0 may have moved, with the volume that one at a time is to write to.
+    """
+    return revision.stage == 0 or record.hand_over.is_owed
 
 
 def _bring_back(

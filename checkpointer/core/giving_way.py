@@ -135,7 +135,8 @@ def _refused(
         return None
     reason = "its parent was refused beside the copy"
     is_later = active is not None and active.stage > 0
-    if is_later and isinstance(pods, Known) and not pods.value and track.refused:
+    is_taken = isinstance(pods, Known) and not pods.value and situation.is_own_cluster
+    if is_later and is_taken and track.refused:
         return Moment(f"{reason} and taken away")
     if not wanted or not all(p.finished for p in wanted):
         return None

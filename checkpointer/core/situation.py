@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from checkpointer.core.checkpoint import Record
 from checkpointer.core.contact import Contact
-from checkpointer.core.facts import Fact, Unknown
+from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.lease import Claim
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import KubeletRun, Observation
@@ -39,6 +39,8 @@ class Situation:
     hand_over_left: float = 0.0
     """Seconds until the last deadline of a stage-0 hand-over that is under way: until then the
     API's absence is no loss to anybody else. 0 when there is none."""
+    is_own_cluster: bool = True
+    """Whether the API's lists are known to be of the cluster that the store belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def situation_of(
         _turn_in(seen, rules, now.wall, node_name),
         _turn_waits_for(seen, rules, now.monotonic),
         has_others(seen.masters),
+        is_own_cluster=seen.is_own_cluster == Known(True),
     )
 
 

@@ -634,27 +634,6 @@ def test_a_hand_over_ends_when_the_parent_is_ready() -> None:
     assert plan.records[API] == Record(parents=("parent-uid",), issue=4)
 
 
-def test_a_hand_over_ends_when_nobody_is_to_come() -> None:
-    """Moved away, scaled to zero, drained: what nobody wants is not waited for."""
-    node = RELEASED.but(contact=reachable(), pods=Known((OTHER_POD,)))
-    plan = node.decide(NOW + 20)
-    assert plan.actions == ()
-    assert plan.records[API].hand_over.to == ""
-
-
-@pytest.mark.parametrize("pods", [(), (pod(terminating=True, ready=False), OTHER_POD)])
-def test_a_hand_over_goes_on_while_its_parent_is_being_replaced(pods: tuple[Pod, ...]) -> None:
-    """Nor does a list say anything that is empty as a whole."""
-    node = RELEASED.but(contact=reachable(), pods=Known(pods))
-    plan = node.decide(NOW + 20)
-    assert plan.standings[API].state == "handing over"
-    assert plan.records == {}
-    late = node.decide(NOW + 61)
-    assert bool(late.actions) is (not pods), "what terminates is not wanted here any more"
-    if pods:
-        assert late.records[API].hand_over.to == ""
-
-
 def test_containers_that_die_together_are_one_death_of_the_parent() -> None:
     """A pod of three is not more broken than a pod of one."""
     sandbox, names = parent_sandbox(), ("apiserver", "audit", "kms")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from checkpointer.core.decide import decide
 from checkpointer.core.facts import Known
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Release, Remove
@@ -20,7 +21,9 @@ from tests.unit.core.builders import (
     COPY_RUNS,
     NOW,
     OTHER_POD,
+    RULES,
     Node,
+    at,
     both,
     checkpoint,
     container_of,
@@ -218,6 +221,8 @@ def test_a_refused_parent_is_given_way_when_its_controller_has_deleted_it() -> N
         assert isinstance(action, Release)
         assert action.reason == f"{reason} and {seen}"
     assert node.but(pods=Known((NEW, OTHER_POD))).decide(NOW + 1200).actions == ()
+    foreign = replace(node.but(pods=Known((OTHER_POD,))).observe(), is_own_cluster=Known(False))
+    assert decide(foreign, node.memory, RULES, frozenset(), at(NOW + 1200)).actions == ()
 
 
 def test_an_empty_list_is_no_reason_for_anything() -> None:
