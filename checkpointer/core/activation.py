@@ -155,6 +155,7 @@ def _start(
         running_since=None,
         released_at=None,
         parent_crashes=0,
+        quick_deaths=0,
         refused="",
     )
     standing = Standing("active", "the kubelet to start it")

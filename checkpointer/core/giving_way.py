@@ -30,7 +30,7 @@ from checkpointer.core.facts import Fact, Known
 from checkpointer.core.lease import ASK_AGAIN_SECONDS
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
-from checkpointer.core.parent import has_run_for
+from checkpointer.core.parent import UP_SECONDS, finds_ports_taken, has_run_for
 from checkpointer.core.plan import Track
 from checkpointer.core.replacement import is_replaced
 from checkpointer.core.runtime import Container, ContainerState, Sandbox
@@ -85,7 +85,8 @@ def moment_of(
     least once, cannot construct envvars" for ever, in a sandbox that was given way to).
     What shares no ports waits for such a sign: released without one, and the parent not coming
     up, it would be activated and released in turn. Ports that were thought to be shared are not
-    when the parent dies beside its copy.
+    when the parent dies at once beside its copy, and again; one that dies otherwise is broken, and
+    the copy serves on.
     """
     is_reachable = situation.contact.state is ContactState.REACHABLE
     wanted = [p for p in pods.value if not p.terminating] if isinstance(pods, Known) else []
@@ -98,11 +99,13 @@ def moment_of(
         and any(p.ready and is_current(p, occupancy.parent_up) for p in wanted)
     ):
         return Moment("its parent is Ready")
-    if active is not None and active.shares_ports and not track.parent_crashes:
+    if active is not None and active.shares_ports and not finds_ports_taken(track):
         is_meant = any(p.is_parent or p.finished for p in wanted)
         if active.stage > 0 and is_reachable and wanted and not is_meant:
             return Moment("its parent is not selected any more")
-        return None
+        is_up = has_run_for(track, UP_SECONDS, situation.now)
+        is_failing = bool(track.parent_crashes) and not is_up
+        return Wait("its parent, which keeps dying beside it") if is_failing else None
     waits: list[Wait] = []
     for sandbox in occupancy.parent_sandboxes:
         found = _way_for(

@@ -9,6 +9,10 @@ from checkpointer.core.occupancy import Occupancy, whole_pods
 from checkpointer.core.plan import Track
 from checkpointer.core.runtime import ContainerState
 
+QUICK_SECONDS, QUICK_DEATHS = 1.5, 2
+"""How soon, from its making to the look that finds it dead, a container dies of a port that is
+taken (an API server of 1.36: after 0.7 s), and how many times in a row that proves it."""
+
 UP_SECONDS = 20.0
 """How long a parent must run to count as up again: one that keeps crashing runs in between."""
 
@@ -34,6 +38,26 @@ def with_parent(track: Track, occupancy: Occupancy, now: float) -> Track:
         died = Counter(c.name for c in new if c.sandbox_id != track.ended_sandbox)
         crashes = max(died.values(), default=0)
     return replace(track, parent_exits=exits, parent_crashes=track.parent_crashes + crashes)
+
+
+def with_quick_deaths(before: Track, track: Track, occupancy: Occupancy, wall: float) -> Track:
+    """Return the track with what died since the look before held against its ports, or not.
+
+    `wall` is the node's clock, as the runtime's times are.
+    """
+    if before.parent_exits is None or track.parent_exits is None:
+        return track
+    new = track.parent_exits - before.parent_exits
+    lives = [wall - c.created_at / 1e9 for c in occupancy.parent_others if c.id in new]
+    if not lives:
+        return track
+    is_quick = any(abs(seconds) <= QUICK_SECONDS for seconds in lives)
+    return replace(track, quick_deaths=track.quick_deaths + 1 if is_quick else 0)
+
+
+def finds_ports_taken(track: Track) -> bool:
+    """Tell whether the parent dies as one does whose ports are taken: at once, and again."""
+    return track.quick_deaths >= QUICK_DEATHS
 
 
 def is_in_place(stage: int, track: Track, occupancy: Occupancy) -> bool:

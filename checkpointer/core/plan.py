@@ -127,6 +127,8 @@ class Track:
     """The parent's app containers that were seen dead, by id; None before the first look."""
     parent_crashes: int = 0
     """How many more have died since the agent began to count: at a loss or a hand-over."""
+    quick_deaths: int = 0
+    """How many times in a row it has died as soon as it was started beside the active copy."""
     started_anew: tuple[int, float] = (0, 0.0)
     """How often the parent was to be started anew in this hand-over, and when last."""
     ended_sandbox: str = ""

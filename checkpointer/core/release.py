@@ -22,7 +22,7 @@ from checkpointer.core.giving_way import Moment, moment_of
 from checkpointer.core.keeping import keep_alive
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy
-from checkpointer.core.parent import with_parent
+from checkpointer.core.parent import finds_ports_taken, with_parent, with_quick_deaths
 from checkpointer.core.plan import Release, Track
 from checkpointer.core.replacement import with_replacement
 from checkpointer.core.situation import Situation, Step
@@ -48,6 +48,7 @@ def release(
         return Step(Standing("active", f"the runtime: {occupancy.reason}"), track)
     before = track
     track = _with_refusal(with_parent(track, occupancy.value, situation.now), pods)
+    track = with_quick_deaths(before, track, occupancy.value, situation.wall)
     found = moment_of(checkpoint, manifest, pods, occupancy.value, before, track, situation)
     if isinstance(found, Moment):
         return _release(checkpoint, manifest, occupancy.value, found, track, situation)
@@ -56,7 +57,7 @@ def release(
     if step.action is not None:
         return step
     if found is None:
-        shares = active is not None and active.shares_ports and not track.parent_crashes
+        shares = active is not None and active.shares_ports and not finds_ports_taken(track)
         is_patient = shares or _has_no_parent(pods, situation)
         return replace(step, is_patient=True) if is_patient else step
     waiting = replace(step.standing, waits_for=found.reason)
@@ -101,6 +102,7 @@ def _release(
         track,
         down_since=None,
         parent_crashes=0,
+        quick_deaths=0,
         started_anew=(0, 0.0),
         refused="",
         copy_ran_at=None,

@@ -214,12 +214,34 @@ def test_on_a_shared_port_ready_counts_once_the_parent_has_run_for_a_while() -> 
     assert [a for a in early.actions if isinstance(a, Release)] == []
 
 
+def deaths(*lives: float) -> list[Plan]:
+    """Return what is decided at each death of a parent that lives for so long each time."""
+    node, plans = STUCK.but(checkpoints=SHARING_PORT), []
+    for attempt, seconds in enumerate(lives, 5):
+        began = NOW + 30.0 * attempt - 120.0
+        runs = with_containers(died(attempt - 1, began - 29), started(attempt, began))
+        node = node.then(node.but(runtime=runs).decide(began + 0.1))
+        dead_now = with_containers(died(attempt, began))
+        plans.append(node.but(runtime=dead_now).decide(began + seconds))
+        node = node.then(plans[-1])
+    return plans
+
+
 def test_a_port_that_turns_out_not_to_be_shared_is_given_up_for_the_parent() -> None:
-    """The parent died beside its copy, whatever its flags say: its next start is the moment."""
-    node = STUCK.but(checkpoints=SHARING_PORT)
-    again = node.but(runtime=with_containers(died(4, NOW), started(5, NOW + 90)))
-    assert again.decide(NOW + 90).actions == ()
-    assert again.with_track(parent_crashes=1).decide(NOW + 90).actions == (RESTART,)
+    """The parent dies beside its copy at once, and again, whatever its flags say."""
+    first, second = deaths(0.7, 0.7)
+    assert first.actions == ()
+    assert second.actions == (DOWN,)
+
+
+@pytest.mark.parametrize("lives", [(0.7,), (0.7, 25.0), (0.7, 2.0, 0.7), (2.0, 2.0, 2.0)])
+def test_a_parent_that_dies_of_itself_beside_its_copy_on_a_shared_port_is_not_given_way(
+    lives: tuple[float, ...],
+) -> None:
+    """The copy would be killed for it, and come back after the parent's next deaths."""
+    plans = deaths(*lives)
+    assert [plan.actions for plan in plans] == [()] * len(lives)
+    assert states(plans[-1]) == [Standing("active", "its parent, which keeps dying beside it")]
 
 
 def test_the_active_revision_tells_whether_ports_are_shared() -> None:
