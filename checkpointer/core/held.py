@@ -96,8 +96,10 @@ def _activate(
         released_at=None,
         down_since=None,
     )
+    failed = tuple(n for n in checkpoint.record.failed if n != revision.number)
+    record = replace(checkpoint.record, failed=failed)  # a hand knows better: it is tried again
     waiting = Standing(HELD, "the kubelet to start it")
-    return Step(waiting, track, action, LOOK_AGAIN_SECONDS)
+    return Step(waiting, track, action, LOOK_AGAIN_SECONDS, record=record)
 
 
 def _with_release(track: Track, occupancy: Occupancy, now: float) -> Track:

@@ -38,7 +38,8 @@ def keep_alive(
     running = {c.name for c in containers if c.state is ContainerState.RUNNING}
     dead = [c for c in containers if c.state is ContainerState.EXITED and c.name not in running]
     standing = Standing("active", _release_waits_for(situation))
-    if running and not dead:
+    is_given_up = _is_given_up(checkpoint, manifest, situation)
+    if running and not dead and not is_given_up:
         return Step(standing, _running(track, containers, now))
     if track.running_since is not None:
         track = replace(track, running_since=None)
@@ -47,7 +48,7 @@ def keep_alive(
     is_missed = stage == 0 and situation.contact.is_gone and is_partly_dead(occupancy)
     if is_in_place(stage, track, occupancy) and not is_missed:
         return Step(Standing("active", "its parent, which runs"), _beside(track, containers, now))
-    if _is_crashing(dead, track, situation.rules.crash_limit):
+    if is_given_up or _is_crashing(dead, track, situation.rules.crash_limit):
         return _fall_back(checkpoint, manifest, occupancy, track, situation)
     if running:
         return Step(standing, _again(track, now))
@@ -135,16 +136,16 @@ def _with_first_look(
     """Return the track with the deaths that this run of the agent finds excused, or counted.
 
     Attempts add up over power cuts, so that those of a copy that was issued in an earlier boot say
-    nothing, nor do those beside a parent, or of one that ran for long since. Any others are crashes
-    that nobody was there to see. The kubelet is minutes deep in its backoff by then, and three more
-    would take as many times longer.
+    nothing, nor of one that ran for long since. Any others are crashes that nobody was there to
+    see, but for those beside a parent that is up: where one runs, time tells whether it is. The
+    kubelet is minutes deep in its backoff by then, and three more would take as many times longer.
     """
     record = checkpoint.record
     is_of_this_boot = record.issue == manifest.issue and record.issued_in == situation.boot_id
     newest = max((c.created_at for c in containers), default=0)
     is_recent = situation.wall - newest / 1e9 < STEADY_SECONDS
-    if record.issued_in and is_of_this_boot and is_recent and not occupancy.parent_sandboxes:
-        return replace(track, excused_attempts=0)
+    if record.issued_in and is_of_this_boot and is_recent:
+        return track if occupancy.parent_running else replace(track, excused_attempts=0)
     return _excused(track, containers)
 
 
@@ -172,6 +173,18 @@ def _running(track: Track, containers: list[Container], now: float) -> Track:
 
 def _is_crashing(dead: list[Container], track: Track, limit: int) -> bool:
     return bool(dead) and max(c.attempt for c in dead) - (track.excused_attempts or 0) >= limit
+
+
+def _is_given_up(checkpoint: Checkpoint, manifest: ActiveManifest, situation: Situation) -> bool:
+    """Tell whether the record has given this revision up for another, and its manifest is there.
+
+    The record is written before the manifest: whoever died in between, or could not write it, has
+    left it so.
+    """
+    failed = checkpoint.record.failed
+    if manifest.revision not in failed or not situation.contact.is_gone:
+        return False
+    return any(r.number not in failed for r in checkpoint.revisions)
 
 
 def _fall_back(

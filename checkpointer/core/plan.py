@@ -141,7 +141,7 @@ class Track:
     """UID of the first parent that the API showed to be refused beside the active copy."""
     excused_attempts: int | None = None
     """Restarts of the copy that count no more: outlived, beside a parent that was up, or from
-    before this run of the agent and not known to be crashes. None before the first look."""
+    before this run of the agent and not known to be crashes. None until that is told."""
     running_since: float | None = None
     """Since when the copy has been seen running without a break."""
     released_at: float | None = None

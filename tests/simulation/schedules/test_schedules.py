@@ -379,6 +379,19 @@ def test_what_is_left_of_a_copy_that_was_taken_out_by_hand_is_replaced(folder: P
     assert all(end - start < 120.0 for start, end in world.invariants.api_gaps)
 
 
+@pytest.mark.parametrize("call", range(0, 12, 3))
+def test_an_agent_that_dies_amid_a_fall_back_ends_it_when_it_is_back(
+    folder: Path, call: int
+) -> None:
+    """The record names the failed revision, the manifest may still be of it."""
+    events = (
+        Event(1.0, "revision rots", seconds=30.0, choice=1),
+        Event(100.0, "agent killed", choice=call),
+    )
+    world = world_of(folder, "single", *events, length=240.0)
+    assert 60.0 < world.invariants.longest_down < 120.0
+
+
 def test_a_failing_schedule_is_shrunk_to_the_events_that_matter(folder: Path) -> None:
     """Three others are left out."""
     noise = [Event(2.0 * at, "foreign file", choice=at) for at in range(1, 4)]

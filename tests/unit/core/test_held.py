@@ -138,6 +138,15 @@ def test_a_hold_can_name_the_revision() -> None:
     assert plan.standings[API].waits_for.startswith("revision 1, which is not stored")
 
 
+def test_a_revision_that_is_named_by_hand_is_tried_again() -> None:
+    """It kept crashing as a copy before; it is not replaced for that as soon as it is there."""
+    record = Record(parents=("parent-uid",), issue=4, failed=(2, 3))
+    stored = Known((checkpoint(API, revision(3), revision(2), revision(1), record=record),))
+    plan = holding(BOOTED.but(checkpoints=stored), revision=2).decide()
+    assert [a.revision for a in plan.actions if isinstance(a, Activate)] == [2]
+    assert plan.records[API].failed == (3,)
+
+
 def test_held_active_without_a_revision_says_so() -> None:
     """There is nothing to activate."""
     stored = Known((replace(checkpoint(), revisions=()),))

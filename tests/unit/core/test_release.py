@@ -924,6 +924,37 @@ def test_each_revision_is_tried_once_and_never_for_ever() -> None:
     assert plan.records == {}
 
 
+GIVEN_UP = Record(parents=("parent-uid",), issue=4, failed=(3,))
+"""Of an agent that died, or could not write, between this and the manifest of another revision."""
+
+
+@pytest.mark.parametrize(
+    ("runtime", "failed", "contact", "falls_back"),
+    [
+        (crashed(0), (3,), lost(), True),
+        (EMPTY, (3,), lost(), True),
+        (COPY_RUNS, (3,), lost(), True),
+        (COPY_RUNS, (3,), reachable(), False),
+        (COPY_RUNS, (3,), recovering(), False),
+        (both(COPY_RUNS, PARENT_RUNS), (3,), lost(), False),
+        (crashed(0), (1, 2, 3), lost(), False),
+        (COPY_RUNS, (1, 2, 3), lost(), False),
+        (crashed(0), (2,), lost(), False),
+    ],
+)
+def test_a_revision_that_was_given_up_is_replaced_at_once(
+    runtime: Runtime, failed: tuple[int, ...], contact: Contact, falls_back: bool
+) -> None:
+    """However its copy fares at that moment, if there is another one and the API is gone."""
+    stored = checkpoint(
+        API, revision(3), revision(2), revision(1), record=replace(GIVEN_UP, failed=failed)
+    )
+    fresh = CRASHING.with_track(excused_attempts=None, activated_at=None)
+    node = fresh.but(checkpoints=Known((stored,)), runtime=Known(runtime), contact=contact)
+    revisions = [a.revision for a in node.decide().actions if isinstance(a, Activate)]
+    assert revisions == ([2] if falls_back else [])
+
+
 def test_containers_that_died_with_the_machine_are_no_crashes() -> None:
     """A node that loses its power again and again in one outage: the attempts add up for ever."""
     node = CRASHING.with_track(excused_attempts=None).but(runtime=Known(crashed(4)))
@@ -952,20 +983,38 @@ OURS = Record(parents=("parent-uid",), issue=4, issued_in="boot-1")
         (replace(OURS, issued_in="boot-0"), EMPTY, 300.0, False),
         (replace(OURS, issued_in=""), EMPTY, 300.0, False),
         (replace(OURS, issue=3), EMPTY, 300.0, False),
-        (OURS, PARENT_DIED_IN_PLACE, 300.0, False),
+        (OURS, PARENT_DIED_IN_PLACE, 300.0, True),
+        (OURS, PARENT_RUNS, 300.0, False),
         (OURS, EMPTY, STEADY_SECONDS, False),
     ],
 )
 def test_crashes_that_no_agent_saw_count_where_they_can_be_nothing_else(
     record: Record, beside: Runtime, age: float, falls_back: bool
 ) -> None:
-    """Of a copy that was issued in this boot, beside no parent, and has not run for long."""
+    """Of a copy that was issued in this boot, beside no parent that is up, and that has not run for
+    long."""
     fresh = CRASHING.with_track(excused_attempts=None, activated_at=None)
     stored = checkpoint(API, revision(3), revision(2), revision(1), record=record)
     (sandbox,), (container,) = crashed(3).sandboxes, crashed(3).containers
     copy = Runtime((sandbox,), (replace(container, created_at=stamp(NOW - age)),))
     node = fresh.but(checkpoints=Known((stored,)), runtime=Known(both(copy, beside)))
     assert bool(node.decide().actions) is falls_back
+
+
+@pytest.mark.parametrize(("up", "falls_back"), [(3.0, True), (20.0, False)])
+def test_crashes_that_no_agent_saw_are_judged_when_its_parent_has_shown_itself(
+    up: float, falls_back: bool
+) -> None:
+    """One that keeps crashing, too, may run at the first look; one that is up had the ports."""
+    stored = checkpoint(API, revision(3), revision(2), revision(1), record=OURS)
+    fresh = CRASHING.with_track(excused_attempts=None, activated_at=None)
+    node = fresh.but(checkpoints=Known((stored,)), runtime=Known(both(crashed(7), PARENT_RUNS)))
+    for now in (NOW, NOW + up):
+        plan = node.decide(now)
+        assert plan.actions == ()
+        node = node.then(plan)
+    plan = node.but(runtime=Known(both(crashed(7), PARENT_DIED_IN_PLACE))).decide(NOW + up + 1)
+    assert bool(plan.actions) is falls_back
 
 
 def running(attempt: int) -> Runtime:
