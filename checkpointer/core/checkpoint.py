@@ -145,12 +145,20 @@ class ActiveManifest:
 def choose_revision(checkpoint: Checkpoint, proven: bool = False) -> Revision | None:
     """Return the newest revision that has not failed, or the newest when every one has.
 
-    With `proven` the last known good is preferred: what came after it may be what is broken.
+    With `proven`, or where a copy or a parent has failed before, the last known good is preferred:
+    what came after it may be what is broken. Among others, where a copy has failed, what a refused
+    parent was made of comes last.
     """
-    record = checkpoint.record
+    record, way = checkpoint.record, checkpoint.record.hand_over
     sound = [r for r in checkpoint.revisions if r.number not in record.failed]
-    good = [r for r in sound if proven and r.number in record.good]
-    return next(iter(good or sound or checkpoint.revisions), None)
+    is_in_doubt = proven or bool(record.failed or way.refused or way.refused_template)
+    good = [r for r in sound if is_in_doubt and r.number in record.good]
+    others = [r for r in sound if not (record.failed and _is_refused(r, way))]
+    return next(iter(good or others or sound or checkpoint.revisions), None)
+
+
+def _is_refused(revision: Revision, way: HandOver) -> bool:
+    return bool(revision.template) and revision.template == way.refused_template
 
 
 def last_known_good(checkpoint: Checkpoint) -> int | None:

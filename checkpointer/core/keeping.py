@@ -1,5 +1,5 @@
 """Keeping an active copy alive: a manifest that the kubelet refused is issued anew, a copy that
-keeps crashing gives its place to the revision before.
+keeps crashing gives its place to another revision.
 
 A manifest is written again only while the API is gone: once it answers, the parent is what the
 node waits for. Nor beside a parent that runs: it would fight it for its ports.
@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, active_revision
+from checkpointer.core.checkpoint import (
+    ActiveManifest,
+    Checkpoint,
+    active_revision,
+    choose_revision,
+)
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.occupancy import Occupancy
@@ -195,20 +200,20 @@ def _fall_back(
     situation: Situation,
 ) -> Step:
     failed = tuple(sorted({*checkpoint.record.failed, manifest.revision}))
-    sound = [r for r in checkpoint.revisions if r.number not in failed]
-    if not sound:
+    record = replace(checkpoint.record, failed=failed)
+    revision = choose_revision(replace(checkpoint, record=record))
+    if revision is None or revision.number in failed:
         return Step(Standing("active", "it keeps crashing and there is no other revision"), track)
     if not situation.contact.is_gone:
         return Step(Standing("active", "the API to bring its parent: it keeps crashing"), track)
     action = Activate(
         checkpoint.workload,
-        sound[0].number,
+        revision.number,
         _next_issue(checkpoint, manifest),
         f"revision {manifest.revision} keeps crashing",
         to_stop(occupancy),
     )
     track = replace(track, activated_at=situation.now, issues=0, excused_attempts=0)
-    record = replace(checkpoint.record, failed=failed)
     return Step(Standing("active", "the kubelet to start it"), track, action, record=record)
 
 

@@ -47,7 +47,7 @@ class Rules:
     parent_crash_limit: int = 3
     """Crashes of a parent, during one loss of contact, after which its copy runs beside it."""
     crash_limit: int = 3
-    """Restarts of a copy, none of them running, after which the revision before is tried."""
+    """Restarts of a copy, none of them running, after which another revision is tried."""
     absent_seconds: float = 300.0
     """How long the API must say that nothing of a workload is wanted here before it is removed."""
     leave_seconds: float = 60.0

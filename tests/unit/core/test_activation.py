@@ -321,6 +321,52 @@ def test_the_newest_revision_that_has_not_failed_is_taken(
     assert [a.revision for a in plan.actions if isinstance(a, Activate)] == [expected]
 
 
+@pytest.mark.parametrize(
+    ("failed", "good", "refused", "expected"),
+    [
+        ((), (1,), "", 3),
+        ((), (2, 1), "v3", 2),
+        ((), (3, 2), "v3", 3),
+        ((), (), "v3", 3),
+        ((2,), (2, 1), "v3", 1),
+        ((2,), (2, 1), "", 1),
+        ((2,), (2,), "v3", 1),
+        ((2,), (2,), "", 3),
+        ((1, 2), (2, 1), "v3", 3),
+    ],
+)
+def test_in_doubt_the_last_known_good_is_taken(
+    failed: tuple[int, ...], good: tuple[int, ...], refused: str, expected: int
+) -> None:
+    """Once a copy or a parent has failed; what a refused parent was made of comes last."""
+    way = HandOver(refused="parent-uid" if refused else "", refused_template=refused)
+    stored = checkpoint(
+        API,
+        *(revision(number, template=f"v{number}") for number in (3, 2, 1)),
+        record=Record(failed=failed, good=good, hand_over=way),
+    )
+    chosen = choose_revision(stored)
+    assert chosen is not None
+    assert chosen.number == expected
+
+
+def test_an_owed_copy_is_the_last_known_good_after_a_reboot_too() -> None:
+    """The hand-over is over then; that its parent failed is not forgotten."""
+    way = HandOver(
+        to="parent-uid",
+        boot_id="boot-0",
+        since=50.0,
+        failures=1,
+        is_owed=True,
+        refused="parent-uid",
+        refused_template="v3",
+    )
+    record = Record(parents=("parent-uid",), issue=4, good=(2,), hand_over=way)
+    stored = checkpoint(API, revision(3, template="v3"), revision(2), revision(1), record=record)
+    plan = BOOTED.but(checkpoints=Known((stored,))).decide()
+    assert [a.revision for a in plan.actions if isinstance(a, Activate)] == [2]
+
+
 def test_without_a_revision_there_is_nothing_to_choose() -> None:
     """It is unusable, and others are not held up by it."""
     assert choose_revision(UNREADABLE) is None

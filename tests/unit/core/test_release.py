@@ -924,6 +924,16 @@ def test_each_revision_is_tried_once_and_never_for_ever() -> None:
     assert plan.records == {}
 
 
+def test_after_the_last_known_good_comes_the_one_before() -> None:
+    """Not the newest, whose parent was refused when it was given way to."""
+    way = HandOver(boot_id="boot-1", since=NOW, failures=1, refused="x", refused_template="v3")
+    record = Record(parents=("parent-uid",), issue=4, good=(2, 1), hand_over=way)
+    stored = checkpoint(API, revision(3, template="v3"), revision(2), revision(1), record=record)
+    node = CRASHING.but(checkpoints=Known((stored,)), manifests=Known((manifest(revision=2),)))
+    plan = node.but(runtime=Known(crashed(3))).decide()
+    assert [a.revision for a in plan.actions if isinstance(a, Activate)] == [1]
+
+
 GIVEN_UP = Record(parents=("parent-uid",), issue=4, failed=(3,))
 """Of an agent that died, or could not write, between this and the manifest of another revision."""
 
