@@ -27,6 +27,9 @@ from checkpointer.core.standing import Standing
 STEADY_SECONDS = 600.0
 """How long a copy must run for its restarts to be forgiven: the kubelet's backoff resets then."""
 
+BARE_SECONDS = 120.0
+"""How long the kubelet may take from a copy's sandbox to its containers: it may pull an image."""
+
 
 def keep_alive(
     checkpoint: Checkpoint,
@@ -43,8 +46,9 @@ def keep_alive(
     running = {c.name for c in containers if c.state is ContainerState.RUNNING}
     dead = [c for c in containers if c.state is ContainerState.EXITED and c.name not in running]
     standing = Standing("active", _release_waits_for(situation))
-    is_given_up = _is_given_up(checkpoint, manifest, situation)
-    if running and not dead and not is_given_up:
+    track = _with_bareness(checkpoint, manifest, occupancy, bool(containers), track, situation)
+    fault = _fault(checkpoint, manifest, track, situation)
+    if running and not dead and not fault:
         return Step(standing, _running(track, containers, now))
     if track.running_since is not None:
         track = replace(track, running_since=None)
@@ -53,8 +57,10 @@ def keep_alive(
     is_missed = stage == 0 and situation.contact.is_gone and is_partly_dead(occupancy)
     if is_in_place(stage, track, occupancy) and not is_missed:
         return Step(Standing("active", "its parent, which runs"), _beside(track, containers, now))
-    if is_given_up or _is_crashing(dead, track, situation.rules.crash_limit):
-        return _fall_back(checkpoint, manifest, occupancy, track, situation)
+    if not fault and _is_crashing(dead, track, situation.rules.crash_limit):
+        fault = "keeps crashing"
+    if fault:
+        return _fall_back(checkpoint, manifest, fault, occupancy, track, situation)
     if running:
         return Step(standing, _again(track, now))
     if _is_taken(manifest, occupancy, situation):
@@ -180,21 +186,57 @@ def _is_crashing(dead: list[Container], track: Track, limit: int) -> bool:
     return bool(dead) and max(c.attempt for c in dead) - (track.excused_attempts or 0) >= limit
 
 
-def _is_given_up(checkpoint: Checkpoint, manifest: ActiveManifest, situation: Situation) -> bool:
-    """Tell whether the record has given this revision up for another, and its manifest is there.
+def _with_bareness(
+    checkpoint: Checkpoint,
+    manifest: ActiveManifest,
+    occupancy: Occupancy,
+    has_containers: bool,
+    track: Track,
+    situation: Situation,
+) -> Track:
+    """Return the track with since when the kubelet has taken the copy and made no container of it.
 
-    The record is written before the manifest: whoever died in between, or could not write it, has
-    left it so.
+    Only while the API is gone: nothing else brings it then. Not where it may still be at the init
+    containers.
     """
-    failed = checkpoint.record.failed
-    if manifest.revision not in failed or not situation.contact.is_gone:
-        return False
-    return any(r.number not in failed for r in checkpoint.revisions)
+    revision = active_revision(checkpoint, manifest)
+    is_bare = (
+        not has_containers
+        and situation.contact.is_gone
+        and revision is not None
+        and not revision.has_init
+        and _is_taken(manifest, occupancy, situation)
+    )
+    since = track.bare_since
+    if is_bare and (since is None or since[0] != manifest.uid):
+        return replace(track, bare_since=(manifest.uid, situation.now))
+    return track if is_bare or since is None else replace(track, bare_since=None)
+
+
+def _fault(
+    checkpoint: Checkpoint, manifest: ActiveManifest, track: Track, situation: Situation
+) -> str:
+    """Return why the active revision gives its place to another one, whatever of it runs; or "".
+
+    The record that gives it up is written before the other one's manifest: whoever died in between,
+    or could not write it, has left it so. One of which no container is made (its image is gone)
+    is left only for one that is known to be good: it may be on its way.
+    """
+    record = checkpoint.record
+    others = [r.number for r in checkpoint.revisions if r.number != manifest.revision]
+    sound = [number for number in others if number not in record.failed]
+    if manifest.revision in record.failed and situation.contact.is_gone and sound:
+        return "has failed as a copy"
+    bare_for = situation.now - track.bare_since[1] if track.bare_since else 0.0
+    if bare_for >= BARE_SECONDS and any(number in record.good for number in sound):
+        return f"has had no container for {BARE_SECONDS:.0f} s"
+    return ""
 
 
 def _fall_back(
     checkpoint: Checkpoint,
     manifest: ActiveManifest,
+    fault: str,
     occupancy: Occupancy,
     track: Track,
     situation: Situation,
@@ -210,7 +252,7 @@ def _fall_back(
         checkpoint.workload,
         revision.number,
         _next_issue(checkpoint, manifest),
-        f"revision {manifest.revision} keeps crashing",
+        f"revision {manifest.revision} {fault}",
         to_stop(occupancy),
     )
     track = replace(track, activated_at=situation.now, issues=0, excused_attempts=0)

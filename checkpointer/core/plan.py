@@ -144,6 +144,8 @@ class Track:
     before this run of the agent and not known to be crashes. None until that is told."""
     running_since: float | None = None
     """Since when the copy has been seen running without a break."""
+    bare_since: tuple[str, float] | None = None
+    """UID of a copy that the kubelet has taken and made no container of, and since when."""
     released_at: float | None = None
     """When its manifest was taken out by hand."""
     absent_seconds: float = 0.0
