@@ -25,6 +25,7 @@ from checkpointer.core.parent import (
     with_parent,
 )
 from checkpointer.core.plan import Activate, Kill, StartAnew, Track
+from checkpointer.core.short_lives import is_short_lived, with_short_lives
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
 
@@ -59,7 +60,8 @@ def activation(
     if revision is None:
         return Step(Standing("unusable", "no stored revision verifies"), track)
     if isinstance(occupancy, Known):
-        track = with_parent(track, occupancy.value, situation.now)
+        before, track = track, with_parent(track, occupancy.value, situation.now)
+        track = with_short_lives(checkpoint, occupancy.value, before, track, situation)
         interrupted = _rest_of_release(checkpoint, revision, occupancy.value)
         if interrupted is not None:
             return Step(Standing("standby", "the released copy to end"), track, interrupted)
@@ -381,7 +383,8 @@ def _is_crashing(stage: int, track: Track, situation: Situation) -> bool:
 
     What is not stage 0 dies for the API's absence, and so would its copy.
     """
-    return stage == 0 and track.parent_crashes >= situation.rules.parent_crash_limit
+    is_crashing = track.parent_crashes >= situation.rules.parent_crash_limit
+    return stage == 0 and (is_crashing or is_short_lived(track, situation.rules))
 
 
 def _is_lost_in_part(

@@ -18,6 +18,7 @@ from checkpointer.core.facts import Fact, Known
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy
 from checkpointer.core.plan import Track
+from checkpointer.core.short_lives import is_short_lived
 from checkpointer.core.situation import Situation
 from checkpointer.core.workload import template_of
 
@@ -106,7 +107,7 @@ def failed(
         is_owed=True,
     )
     had_its_chance = track.parent_crashes >= CRASHES or bool(track.parent_running)
-    if not had_its_chance:
+    if not had_its_chance and not is_short_lived(track, situation.rules):
         return way
     return replace(way, refused=uid, refused_template=template, refused_signature="")
 

@@ -129,6 +129,8 @@ class Track:
     """How many more have died since the agent began to count: at a loss or a hand-over."""
     quick_deaths: int = 0
     """How many times in a row it has died as soon as it was started beside the active copy."""
+    short_lives: tuple[str, int] = ("", 0)
+    """UID of a parent, and how often in a row it died soon after its start."""
     started_anew: tuple[int, float] = (0, 0.0)
     """How often the parent was to be started anew in this hand-over, and when last."""
     ended_sandbox: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -134,6 +135,10 @@ class Cluster:
     """The version of each workload's pod template."""
     broken: set[tuple[str, int]] = field(default_factory=set)
     """Workload names and versions whose program dies."""
+    lives: dict[tuple[str, int], float] = field(default_factory=dict)
+    """How long the program of such a workload and version serves before it dies of itself."""
+    kills: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """How often a container of such a workload and version was killed from outside."""
     unwanted: set[tuple[str, str]] = field(default_factory=set)
     """Workload and node names: removed there on purpose."""
     is_up: bool = True
@@ -147,6 +152,16 @@ class Cluster:
     """Those by which nodes reach it."""
     _made: int = 0
     _is_poked: bool = False
+
+    @property
+    def faulty(self) -> set[tuple[str, int]]:
+        """Workload names and versions that nobody need rely on.
+
+        With those that follow another one and died twice soon after their start, for nobody can
+        tell them from those that do so by themselves. A third death may be a lost race for a port.
+        """
+        killed = {one for one, count in self.kills.items() if count > 1 and one[1] > 1}
+        return self.broken | self.lives.keys() | killed
 
     def __post_init__(self) -> None:
         self.api_names = frozenset(kind.name for kind in self.kinds if kind.is_api)

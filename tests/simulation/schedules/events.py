@@ -144,6 +144,8 @@ def _container_dies(world: World, node: Node, event: Event) -> None:
     for container_id, process in list(node.runtime.processes.items()):
         if process.kind is kind and process.container in dying:
             node.runtime.exit(container_id)
+            if not process.is_copy and kind.stage == 0:
+                world.cluster.kills[kind.name, process.version] += 1
 
 
 def _rollout(world: World, node: Node, event: Event) -> None:

@@ -269,6 +269,7 @@ class Invariants:
             knows
             and watched.steady_run == node.kubelet.run_number
             and not self._was_released(node, kind)
+            and not self._is_short_lived(kind)
             and node.now - self._seen[node.name, kind.name].up_at < GRACE_SECONDS
         ):
             self._fail("the kubelet is left time to restart what it knows", node, kind.name)
@@ -276,6 +277,12 @@ class Invariants:
             is_sound = not process.is_doomed and not process.is_copy
             if is_sound and process.since < node.now:
                 self._fail("nothing is activated beside a running parent", node, kind.name)
+
+    def _is_short_lived(self, kind: Kind) -> bool:
+        """Tell whether the wanted version serves and dies: its next start is not waited for."""
+        cluster = self._world.cluster
+        wanted = kind.name, cluster.versions[kind.name]
+        return wanted in cluster.faulty - cluster.broken
 
     def _is_taken_away(self, node: Node, kind: Kind) -> bool:
         """Tell whether the API wants the parent to end: what is left of it is not waited for."""
@@ -456,12 +463,12 @@ class Invariants:
     def _is_broken(self, node: Node, kind: Kind) -> bool:
         """Tell whether the parent cannot run, by the version that it has or is to have."""
         cluster = self._world.cluster
-        if not cluster.broken:
+        faulty = cluster.faulty
+        if not faulty:
             return False
         versions = {p.version for p in cluster.pods_of(node.name) if p.kind is kind}
         return any(
-            (kind.name, version) in cluster.broken
-            for version in {*versions, cluster.versions[kind.name]}
+            (kind.name, version) in faulty for version in {*versions, cluster.versions[kind.name]}
         )
 
     def _keeps_dying(self, node: Node, kind: Kind) -> bool:
@@ -476,7 +483,7 @@ class Invariants:
         stored = node.agent.store.read()
         if not isinstance(stored, Known):
             return True
-        broken = {f"image:{v}" for name, v in self._world.cluster.broken if name == kind.name}
+        broken = {f"image:{v}" for name, v in self._world.cluster.faulty if name == kind.name}
         return any(
             revision.digest not in broken
             for checkpoint in stored.value.checkpoints

@@ -329,6 +329,9 @@ class NodeKubelet:
         if process.is_doomed:
             seconds = self._random(0.3, 0.8) if is_taken else self._random(1.0, 3.0)
             node.timeline.after(seconds, lambda: self._try_port(made.id, process, is_broken))
+        lives = node.cluster.lives.get((worker.kind.name, worker.version))
+        if is_main and lives is not None:
+            node.timeline.after(lives, lambda: runtime.exit(made.id))
         self._watch_readiness(worker, program)
         node.timeline.after(worker.kind.boot_seconds + 0.001, node.readiness_changed)
 

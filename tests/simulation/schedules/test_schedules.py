@@ -18,7 +18,7 @@ from checkpointer.core import activation, hand_over, situation
 from checkpointer.core.contact import ContactRules, ContactState
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.hold import RELEASED, Hold
-from checkpointer.core.plan import Remove, Snapshot
+from checkpointer.core.plan import Activate, Remove, Snapshot
 from checkpointer.core.turns import Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
@@ -118,6 +118,11 @@ def test_a_power_cycle_of_a_self_hosted_node_is_one_activation_and_one_release(
         "Release kube-apiserver",
     ]
     assert world.invariants.longest_down <= 10.0
+
+
+def activations(world: World) -> list[Activate]:
+    plans = (plan for _, plan in world.nodes[0].plans)
+    return [action for plan in plans for action in plan.actions if isinstance(action, Activate)]
 
 
 SIDECAR = Layout("sidecar", (replace(DNS, beside="metrics"),), 1, False)
@@ -390,6 +395,43 @@ def test_an_agent_that_dies_amid_a_fall_back_ends_it_when_it_is_back(
     )
     world = world_of(folder, "single", *events, length=240.0)
     assert 60.0 < world.invariants.longest_down < 120.0
+
+
+def short_lived(folder: Path, name: str, lives: float, length: float) -> World:
+    """Return a world that is rolled out to an API server that serves for so long and dies."""
+    world = World(schedule(name, length=length), folder)
+    kind = world.cluster.kinds[0]
+
+    def roll() -> None:
+        world.cluster.lives[kind.name, world.cluster.versions[kind.name] + 1] = lives
+        world.roll(kind, is_broken=False)
+
+    world.timeline.at(SETTLED_SECONDS + 60.0, roll)
+    return world
+
+
+@pytest.mark.parametrize("lives", [8.0, 15.0, 25.0, 45.0])
+@pytest.mark.parametrize("name", ["single", "plugin"])
+def test_an_api_server_that_serves_for_a_moment_and_dies_is_given_up(
+    folder: Path, name: str, lives: float
+) -> None:
+    """Each of its lives ends the loss of contact, and none is long enough for it to be good."""
+    world = short_lived(folder, name, lives, length=1200.0)
+    outcome = world.run()
+    assert outcome.broken is None, outcome.broken
+    assert sum(end - start for start, end in world.invariants.api_gaps) < 60.0
+    activated = [a.revision for a in activations(world)]
+    assert activated[-1] == 1, "the last known good, until the rollout that ends all faults"
+
+
+def test_a_good_version_that_is_killed_again_and_again_is_taken_over_when_it_changes(
+    folder: Path,
+) -> None:
+    """Nobody can tell it from one that dies by itself; the version of before serves until then."""
+    kills = [Event(at, "container dies") for at in (85.0, 115.0, 150.0, 185.0)]
+    world = world_of(folder, "single", Event(60.0, "rollout"), *kills, length=900.0)
+    assert [a.revision for a in activations(world)] == [1, 1]
+    assert sum(end - start for start, end in world.invariants.api_gaps) < 60.0
 
 
 def test_a_failing_schedule_is_shrunk_to_the_events_that_matter(folder: Path) -> None:

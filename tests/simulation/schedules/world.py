@@ -210,7 +210,7 @@ class World:
             node.kubelet.start()
             node.start_agent()
         for kind in self.cluster.kinds:
-            if (kind.name, self.cluster.versions[kind.name]) in self.cluster.broken:
+            if (kind.name, self.cluster.versions[kind.name]) in self.cluster.faulty:
                 self.roll(kind, is_broken=False)
         self.invariants.disturb()
         self.cluster.tell()
