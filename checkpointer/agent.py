@@ -29,7 +29,7 @@ from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Memory, Plan, Snapshot
 from checkpointer.core.sentence import sentence
-from checkpointer.core.turns import Masters, has_company
+from checkpointer.core.turns import Masters, has_company, has_others
 from checkpointer.errors import CheckpointerError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
@@ -39,6 +39,7 @@ from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet, read_boot_id
 from checkpointer.node.lease import HandOverLease
 from checkpointer.node.masters import (
+    NOT_ALONE_YET,
     WAITING_SECONDS,
     OtherMasters,
     as_state,
@@ -290,7 +291,8 @@ class Agent:
         asks_runtime = needs_runtime(
             contact, seen.manifests, seen.checkpoints, self._observer.itself
         )
-        if not asks_runtime:  # amid an outage the API servers that are away would be missing
+        # Amid an outage no time is lost on what is known; whoever seems to be alone asks again.
+        if not asks_runtime or not has_others(self._masters):
             self._read_masters(contact.state, now)
         is_own = seen.is_own_cluster
         if contact.state is ContactState.REACHABLE and isinstance(pods, Known):
@@ -569,9 +571,13 @@ class Agent:
         resync = self._config.timing.resync_seconds
         self._masters_due_at = now.monotonic + min(resync, self._masters_pause)
         self._masters_pause *= 1.5
-        masters = read_masters(self._pods.find, self._node_name, self._api_port())
+        masters = read_masters(
+            self._pods.find, self._node_name, self._api_port(), self._masters, now.wall
+        )
         if isinstance(masters, Unknown):
             log.debug("the control plane's nodes: %s", masters.reason)
+            if masters == NOT_ALONE_YET:
+                self._masters = masters
             return
         self._masters, self._masters_pause = masters, resync
         self._masters_due_at = now.monotonic + resync

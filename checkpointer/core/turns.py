@@ -38,6 +38,16 @@ SETTLED_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """Where the API says that one of its servers is."""
+
+    address: str
+    port: int
+    at: float
+    """When it last said so, in seconds of the Unix epoch; exact to an hour."""
+
+
+@dataclass(frozen=True, slots=True)
 class Masters:
     """The control plane's nodes, by whatever orders them alike on each (names or addresses)."""
 
@@ -45,6 +55,9 @@ class Masters:
     own: str
     endpoints: tuple[str, ...] = ()
     """Where the API servers of the others answer, as `https://host:port`; as far as is known."""
+    named: tuple[Named, ...] = ()
+    """What this was made of, this node's own address among it: an address that is not named any
+    more may be of a master that is away."""
 
 
 class Absence(Enum):

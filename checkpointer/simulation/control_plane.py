@@ -69,9 +69,14 @@ def named(namespace: str, name: str) -> Object:
 
 
 def endpoints(address: str) -> Object:
-    """Return the endpoints of the `kubernetes` service: where the API servers are."""
+    """Return the endpoints of the `kubernetes` service: where the API servers are.
+
+    They have not changed since long, as those of an API with one server do not.
+    """
     subsets = [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": 443}]}]
-    return named("default", "kubernetes") | {"subsets": subsets}
+    changed = [{"manager": "kube-apiserver", "time": "2026-01-01T00:00:00Z"}]
+    metadata = {"name": "kubernetes", "namespace": "default", "managedFields": changed}
+    return {"metadata": metadata, "subsets": subsets}
 
 
 def controller(name: str, spec: Object, namespace: str = NAMESPACE, **more: object) -> Object:

@@ -7,14 +7,13 @@ probe, the pods' watch, the runtime, the kubelet's socket, the folder watch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from checkpointer.agent import (
     FIRST_FAULT_PAUSE_SECONDS,
-    MASTERS_STATE,
     SHORTEST_PAUSE_SECONDS,
     Agent,
 )
@@ -24,7 +23,6 @@ from checkpointer.core.checkpoint import Checkpoint, Revision
 from checkpointer.core.contact import (
     Contact,
     ContactRules,
-    ContactState,
     ProbeOutcome,
     ProbeResult,
     after_probe,
@@ -36,11 +34,11 @@ from checkpointer.core.moment import Moment
 from checkpointer.core.plan import Plan
 from checkpointer.core.turns import Masters
 from checkpointer.core.workload import identifying_labels, template_of, workload_of
-from checkpointer.errors import ApiError, CheckpointerError
+from checkpointer.errors import ApiError
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.manifests import ManifestFolder
-from checkpointer.node.masters import as_state
+from checkpointer.node.masters import ENDPOINTS, NODES
 from checkpointer.node.probe import REFUSED
 from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.settings import selection
@@ -75,7 +73,7 @@ class Prober:
 
     def ask(self, endpoint: str, timeout_seconds: float) -> ProbeResult:
         """Probe another master's API server, which is called by its node's name."""
-        other = next(n for n in self._node.cluster.nodes if n.name == endpoint)
+        other = next(n for n in self._node.cluster.nodes if n.name == urlsplit(endpoint).hostname)
         if not self._node.has_network or not other.has_network:
             return ProbeResult(ProbeOutcome.FAILED, "timeout")
         if not other.serves_api():
@@ -119,15 +117,22 @@ class Pods:
         self._node, self._wake, self._on_break = node, wake, on_break
         self.pods: Fact[tuple[RawPod, ...]] = Unknown("the API has not been asked yet")
         self.was_asked = False
-        self.client = None
+        self.client = object()
         self._is_started = self._is_closed = self._is_due = False
         self._failures = 0
 
     def find(self, path: str) -> Fact[Mapping[str, Any] | None]:
-        """Return the namespace that tells the cluster's identity; nothing else can be read."""
-        if path != "/api/v1/namespaces/kube-system":
-            return Unknown("not simulated")
-        return Known({"metadata": {"uid": self._node.cluster_uid()}})
+        """Return the namespace that tells the cluster's identity, where the API servers are, or
+        this node; nothing else can be read."""
+        if path == "/api/v1/namespaces/kube-system":
+            return Known({"metadata": {"uid": self._node.cluster_uid()}})
+        if not self._node.can_use_api() or not isinstance(self.pods, Known):
+            return Unknown("the API does not answer")
+        if path == ENDPOINTS:
+            return Known(self._node.cluster.endpoints())
+        if path == f"{NODES}/{self._node.name}":
+            return Known({"status": {"addresses": [{"address": self._node.name}]}})
+        return Unknown("not simulated")
 
     def get(self, path: str) -> Mapping[str, Any]:
         """Return the masters' lease; nothing else can be read."""
@@ -314,7 +319,6 @@ class VirtualAgent(Agent):
         self._due = float("inf")
         self._earliest = 0.0
         self._planned = 0
-        self._true_masters = Known(_masters_seen_from(node))
 
     def begin(self) -> None:
         """Start it, as `run` does."""
@@ -337,6 +341,10 @@ class VirtualAgent(Agent):
         return self._prober.contact
 
     @property
+    def masters(self) -> Fact[Masters]:
+        return self._masters
+
+    @property
     def faults(self) -> int:
         """Return how many cycles in a row have failed."""
         return self._faults
@@ -354,13 +362,6 @@ class VirtualAgent(Agent):
 
     def _now(self) -> Moment:
         return Moment(self._boot_id, self._node.monotonic(), self._node.wall())
-
-    def _read_masters(self, contact: ContactState, now: Moment) -> None:
-        """Know them from the first contact on, as if the API had told."""
-        if contact is ContactState.REACHABLE and self._masters != self._true_masters:
-            with suppress(CheckpointerError):
-                self._store.write_state(MASTERS_STATE, as_state(self._true_masters.value))
-                self._masters = self._true_masters
 
     def _equip_snapshots(self) -> None:
         if self._applier.snapshooter is None and isinstance(self._pods.pods, Known):
@@ -405,8 +406,3 @@ class VirtualAgent(Agent):
             self._node.agent_died()
             return False
         return True
-
-
-def _masters_seen_from(node: Node) -> Masters:
-    names = tuple(n.name for n in node.cluster.nodes) if node.cluster.is_self_hosted else ()
-    return Masters(names, node.name, tuple(name for name in names if name != node.name))

@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from checkpointer.errors import ApiError
-from tests.simulation.schedules.timeline import Timeline
+from tests.simulation.schedules.timeline import WALL_AT_START, Timeline
 from tests.simulation.schedules.workloads import NAMESPACE, Kind
 
 if TYPE_CHECKING:
@@ -121,6 +121,14 @@ class StoredLease:
         return self.body
 
 
+ELSEWHERE = "10.0.0.1"
+"""Where the API serves that no node of ours does."""
+NAMED_SECONDS = 15.0
+"""For how long the endpoints name an API server that is gone."""
+FOUNDED_SECONDS = 60.0
+"""When every API server has served once: the endpoints name all of them until then."""
+
+
 @dataclass
 class Cluster:
     """The truth about what is wanted where, and what the API says of it."""
@@ -145,6 +153,10 @@ class Cluster:
     """Whether the API serves, where it runs elsewhere."""
     identity: str = "cluster-1"
     lease: StoredLease = field(default_factory=StoredLease)
+    served_at: dict[str, float] = field(default_factory=dict)
+    """When each node's API server was last seen to serve; all of them at first."""
+    _named: tuple[list[str], float] = ([], 0.0)
+    """What the endpoints said last, and since when they do."""
     on_change: list[Callable[[], None]] = field(default_factory=list)
     api_names: frozenset[str] = frozenset()
     """The workloads that serve the API."""
@@ -183,6 +195,26 @@ class Cluster:
         return node.has_network and any(
             other.has_network and other.serves_api() for other in self.nodes if other is not node
         )
+
+    def endpoints(self) -> dict[str, Any]:
+        """Return where the API servers are, as the API tells: those that are away are missing."""
+        now = self.timeline.now
+        named = [] if self.is_self_hosted else [ELSEWHERE]
+        for node in self.nodes:
+            is_there = node.serves_api() and node.has_network
+            served_at = now if is_there else self.served_at.get(node.name, FOUNDED_SECONDS)
+            if self.is_self_hosted and now - served_at <= NAMED_SECONDS:
+                named.append(node.name)
+        before, since = self._named
+        if before and named != before:
+            since = now
+        self._named = named, since
+        made = datetime.fromtimestamp(WALL_AT_START, UTC).isoformat()
+        changed = datetime.fromtimestamp(WALL_AT_START + since, UTC).isoformat()
+        metadata = {"creationTimestamp": made, "managedFields": [{"time": changed}]}
+        addresses = [{"ip": name} for name in named]
+        subsets = [{"addresses": addresses, "ports": [{"port": 6443}]}]
+        return {"metadata": metadata, "subsets": subsets}
 
     def is_wanted(self, kind: Kind, node: str) -> bool:
         return (kind.name, node) not in self.unwanted

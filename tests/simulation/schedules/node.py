@@ -18,10 +18,8 @@ from tests.simulation.schedules.cluster import ApiPod, Cluster
 from tests.simulation.schedules.disk import NodeDisk
 from tests.simulation.schedules.kubelet import NodeKubelet
 from tests.simulation.schedules.runtime import NodeRuntime
-from tests.simulation.schedules.timeline import Timeline
+from tests.simulation.schedules.timeline import WALL_AT_START, Timeline
 from tests.simulation.schedules.workloads import Kind
-
-WALL_AT_START = 1_800_000_000.0
 
 FOREIGN = {
     "etcd.yaml": b"apiVersion: v1\nkind: Pod\n",
@@ -110,7 +108,7 @@ class Node:
         self.runtime = NodeRuntime(self._runtime_changed, tells_events)
         self.kubelet = NodeKubelet(self)
         self.disk = NodeDisk(self.manifests, self.stamp, self._manifests_changed)
-        self._could_use_api = False
+        self._could_use_api = self._served_api = False
         self.answering_since = float("inf")
         """Since when an API server answers this node, if only to refuse it."""
         self._frozen: tuple[ApiPod, ...] = ()
@@ -297,6 +295,10 @@ class Node:
             self.answering_since = min(self.answering_since, self.now)
         else:
             self.answering_since = float("inf")
+        serves_api = self.serves_api() and self.has_network
+        if serves_api or self._served_api:
+            self.cluster.served_at[self.name] = self.now
+        self._served_api = serves_api
         can_use = self.can_use_api()
         if can_use != self._could_use_api:
             self._could_use_api = can_use

@@ -19,7 +19,7 @@ from checkpointer.core.contact import ContactRules, ContactState
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.hold import RELEASED, Hold
 from checkpointer.core.plan import Activate, Remove, Snapshot
-from checkpointer.core.turns import Others
+from checkpointer.core.turns import Masters, Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
 from tests.simulation.schedules.node import FAULTS, Node
@@ -516,6 +516,31 @@ def test_a_lease_that_is_shorter_than_a_hand_over_lets_no_second_one_begin(
         taken = lease.body["spec"]["leaseTransitions"]
         assert lease.writes > 2 * taken  # more than taken and given back
     assert has_lease == (lease.body is not None)
+
+
+@pytest.mark.parametrize("seed", [2, 4])
+def test_a_master_that_was_off_when_the_others_were_read_is_not_forgotten(
+    folder: Path, seed: int
+) -> None:
+    """The endpoints do not name it then; when all have lost their power it is waited for."""
+    events = (
+        Event(60.0, "no network", 2, seconds=150.0),
+        *(Event(90.0 + at, "agent restart", at, seconds=0.5) for at in range(2)),
+        Event(260.0, "power cut everywhere"),
+    )
+    slow = booting_in(layout("masters"), 45.0)
+    away = schedule("masters", *events, length=460.0)
+    world = World(replace(away, seed=seed, layout=slow), folder)
+    seen: list[Fact[Masters]] = []
+    world.timeline.at(SETTLED_SECONDS + 259.0, lambda: seen.extend(map(masters_of, world.nodes)))
+    outcome = world.run()
+    assert outcome.broken is None, outcome.broken
+    assert {len(m.value.names) for m in seen if isinstance(m, Known)} == {3}
+
+
+def masters_of(node: Node) -> Fact[Masters]:
+    assert node.agent is not None
+    return node.agent.masters
 
 
 def test_masters_that_do_not_wait_for_each_other_are_found_out(

@@ -6,6 +6,9 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+WALL_AT_START = 1_800_000_000.0
+"""What the clocks say at a schedule's start, in seconds of the Unix epoch."""
+
 
 class Timeline:
     """Seconds since the schedule's start. Equal times happen in the order of their planning."""

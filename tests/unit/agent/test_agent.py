@@ -21,8 +21,9 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hold import ACTIVE, Hold
 from checkpointer.core.moment import Moment
 from checkpointer.core.plan import Plan
-from checkpointer.core.turns import Masters
+from checkpointer.core.turns import Masters, has_others
 from checkpointer.core.workload import Workload
+from checkpointer.node.masters import NOT_ALONE_YET
 from checkpointer.simulation import control_plane, pod_status
 from checkpointer.simulation.connections import Mode
 from checkpointer.simulation.control_plane import CHECKPOINT
@@ -367,10 +368,42 @@ def test_known_masters_are_asked_for_after_resync_only(
     assert agent._masters == answers[-1]
 
 
+def test_a_master_that_may_not_be_alone_any_more_is_not_known_to_be(
+    web: SimulatedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other answer that tells nothing leaves what was known."""
+    agent = make(web)
+    monkeypatch.setattr(agent._pods, "_client", object())
+    known = Known(Masters(("node-1",), "node-1"))
+    answers: list[Fact[Masters]] = [known, Unknown("no answer"), NOT_ALONE_YET]
+    found = []
+    for turn, answer in enumerate(answers):
+        monkeypatch.setattr(agent_module, "read_masters", lambda *_, answer=answer: answer)
+        agent._read_masters(ContactState.REACHABLE, Moment("boot", 1e6 * (turn + 1), 0.0))
+        found.append(agent._masters)
+    assert found == [known, known, NOT_ALONE_YET]
+
+
+def test_a_master_that_seems_alone_is_not_sure_of_it_amid_an_outage(
+    web: SimulatedNode, begin: Any
+) -> None:
+    """The others may have joined since: before its copy makes way the API is asked again."""
+    assert make(web).run(once=True)
+    Store(web.store_folder).write_hold(Workload("kube-system", "Pod", "web"), Hold(ACTIVE, 0.0, ""))
+    reboot_without_api(web)
+    assert make(web).run(once=True)
+    wait_until(lambda: web.copies("web"), 5, "the copy")
+    web.restore_network()
+    web.cluster.apply("endpoints", control_plane.endpoints("10.0.0.9"))
+    agent = begin()
+    wait_until(lambda: has_others(agent._masters), 5, "the others")
+    assert web.manifests()
+
+
 def test_unknown_masters_do_not_make_it_hot_while_a_copy_is_active(
     web: SimulatedNode, begin: Any
 ) -> None:
-    """They are not asked for then: what is not asked for is never due."""
+    """They are asked for ever more seldom."""
     withhold_masters(web)
     assert make(web).run(once=True)
     Store(web.store_folder).write_hold(Workload("kube-system", "Pod", "web"), Hold(ACTIVE, 0.0, ""))

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.turns import Absence, Away, Masters, Others
+from checkpointer.core.turns import Absence, Away, Masters, Named, Others
 from checkpointer.node.masters import (
+    ALONE_SECONDS,
     ENDPOINTS,
+    EXACT_SECONDS,
+    KEPT_SECONDS,
     LABELLED,
+    NOT_ALONE_YET,
+    UNREAD,
     WAITING_SECONDS,
     OtherMasters,
     as_state,
@@ -41,6 +47,20 @@ def endpoints(*addresses: str) -> Known[Mapping[str, Any] | None]:
     return Known({"subsets": [{"addresses": ready, "ports": [{"name": "https", "port": 7443}]}]})
 
 
+MADE = 1.7e9
+
+
+def stamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
+
+
+def alone(made: float = MADE, *changed: float) -> Known[Mapping[str, Any] | None]:
+    """Return endpoints with one address, made and changed at these times."""
+    said = endpoints("10.0.0.1").value or {}
+    notes = [{"manager": "kube-apiserver", "time": stamp(at)} for at in changed]
+    return Known({**said, "metadata": {"creationTimestamp": stamp(made), "managedFields": notes}})
+
+
 def host(*names: str) -> dict[str, Any]:
     """Return a node's status with its name and its address."""
     kinds = zip(("Hostname", "InternalIP"), names, strict=False)
@@ -59,7 +79,8 @@ def test_nodes_are_named_where_they_may_be_listed() -> None:
     items = [{"metadata": {"name": name}, **host(*names)} for name, names in hosts.items()]
     find = api({LABELLED: Known({"items": items})})
     names = ("node-1", "node-2", "node-3")
-    expected = Masters(names, "node-1", ("https://[fd00::2]:6443",))
+    named = Named("10.0.0.1", 6443, 0.0), Named("fd00::2", 6443, 0.0)
+    expected = Masters(names, "node-1", ("https://[fd00::2]:6443",), named)
     assert read_masters(find, "node-1") == Known(expected)
     assert find.asked == [LABELLED]
 
@@ -69,17 +90,85 @@ def test_a_kubelets_identity_reads_the_api_servers_addresses(nodes: Any) -> None
     """Its own is the one that its node has; a worker has none of them."""
     answers = {LABELLED: nodes, ENDPOINTS: endpoints("10.0.0.2", "10.0.0.1"), OWN: node("10.0.0.1")}
     names, found = ("10.0.0.1", "10.0.0.2"), ("https://10.0.0.1:7443", "https://10.0.0.2:7443")
-    expected = Masters(names, "10.0.0.1", found[1:])
+    named = tuple(Named(address, 7443, 0.0) for address in names)
+    expected = Masters(names, "10.0.0.1", found[1:], named)
     assert read_masters(api(answers), "node-1") == Known(expected)
     worker = {**answers, OWN: node("10.0.0.9")}
-    assert read_masters(api(worker), "node-1") == Known(Masters(names, "node-1", found))
+    assert read_masters(api(worker), "node-1") == Known(Masters(names, "node-1", found, named))
 
 
 def test_a_single_api_server_needs_no_more_questions() -> None:
     """There is nobody to take turns with."""
-    find = api({ENDPOINTS: endpoints("10.0.0.1")})
-    assert read_masters(find, "node-1") == Known(Masters(("10.0.0.1",), "10.0.0.1"))
+    find = api({ENDPOINTS: alone(MADE, MADE)})
+    named = Named("10.0.0.1", 7443, MADE)
+    expected = Masters(("10.0.0.1",), "10.0.0.1", (), (named,))
+    assert read_masters(find, "node-1", wall=MADE) == Known(expected)
     assert OWN not in find.asked
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_believed"),
+    [
+        ((MADE + 1.0,), True),
+        ((MADE + 9.0 - ALONE_SECONDS, MADE + 1.0), True),
+        ((MADE + 1e6 - ALONE_SECONDS,), True),
+        ((MADE + 1e6 - ALONE_SECONDS + 1.0,), False),
+        ((MADE, MADE + 1e6), False),
+        ((), False),
+    ],
+)
+def test_one_that_seems_alone_is_so_only_when_the_api_has_said_so_for_long(
+    changed: tuple[float, ...], is_believed: bool
+) -> None:
+    """The others' servers may be away: the endpoints do not name those."""
+    find = api({ENDPOINTS: alone(MADE, *changed)})
+    found = read_masters(find, "node-1", wall=MADE + 1e6)
+    assert isinstance(found, Known) is is_believed
+    assert is_believed or found == NOT_ALONE_YET
+
+
+NAMES = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+
+
+def read_at(wall: float, last: Fact[Masters], *named: str) -> Fact[Masters]:
+    find = api({ENDPOINTS: endpoints(*named), OWN: node(NAMES[0])})
+    return read_masters(find, "node-1", 6443, last, wall)
+
+
+def test_a_master_that_the_endpoints_do_not_name_is_kept_for_a_day() -> None:
+    """Its API server is away: it is the very one to be waited for. So is one's own."""
+    all_three = read_at(MADE, UNREAD, *NAMES)
+    later = MADE + KEPT_SECONDS - 1.0
+    assert read_at(later, all_three, NAMES[1]) == Known(
+        Masters(
+            NAMES,
+            NAMES[0],
+            tuple(f"https://{name}:7443" for name in NAMES[1:]),
+            tuple(Named(n, 7443, later if n == NAMES[1] else MADE) for n in NAMES),
+        )
+    )
+    stored = from_state(as_state(all_three.value)) if isinstance(all_three, Known) else all_three
+    assert stored == all_three
+    two = read_at(MADE + KEPT_SECONDS, stored, *NAMES[:2])
+    assert isinstance(two, Known)
+    assert two.value.names == NAMES[:2]
+
+
+def test_what_is_read_again_is_not_written_each_time() -> None:
+    """When an address was last named is exact to an hour; a clock set back changes nothing."""
+    last = read_at(MADE, UNREAD, *NAMES)
+    for wall in (0.0, MADE + EXACT_SECONDS - 1.0):
+        assert read_at(wall, last, *NAMES) == last
+    assert read_at(MADE + EXACT_SECONDS, last, *NAMES) != last
+
+
+def test_a_list_of_nodes_ends_what_the_endpoints_said() -> None:
+    """A node that was taken out of the cluster is waited for no longer."""
+    last = read_at(MADE, UNREAD, *NAMES)
+    items = [{"metadata": {"name": "node-1"}, **host("h1", NAMES[0])}]
+    find = api({LABELLED: Known({"items": items})})
+    found = read_masters(find, "node-1", 6443, last, MADE)
+    assert found == Known(Masters(("node-1",), "node-1", (), (Named(NAMES[0], 6443, MADE),)))
 
 
 @pytest.mark.parametrize(
@@ -98,10 +187,13 @@ def test_what_cannot_be_told_is_unknown(answers: Any) -> None:
 
 def test_they_are_kept_for_a_start_without_the_api() -> None:
     """And what is no such state is Unknown."""
-    masters = Masters(("a", "b"), "a", ("https://b:6443",))
+    named = Named("10.0.0.1", 6443, 1.5), Named("10.0.0.2", 6443, 2.0)
+    masters = Masters(("a", "b"), "a", ("https://b:6443",), named)
     assert from_state(as_state(masters)) == Known(masters)
     for state in ({}, {"names": "a", "own": "a"}, {"names": ["a"]}):
         assert isinstance(from_state(state), Unknown)
+    spoilt = {"names": ["a"], "own": "a", "named": [1, ["10.0.0.1"], ["10.0.0.1", "x", 0.0]]}
+    assert from_state(spoilt) == Known(Masters(("a",), "a"))
 
 
 ANSWERED = ProbeResult(ProbeOutcome.ANSWERED, "HTTP 200")
