@@ -217,10 +217,16 @@ class Agent:
             self._others.look(self._masters)
         return replace(plan, wake_in=min(plan.wake_in, look_in or WAITING_SECONDS))
 
-    def _follow_lease(self, plan: Plan, seen: Observation, now: Moment) -> None:
-        """Hold the lease on while a hand-over is under way, and give it back after it."""
-        if not self._lease.is_held or not isinstance(seen.pods, Known):
-            return
+    def _follow_lease(self, plan: Plan, seen: Observation, now: Moment, is_amid: bool) -> Plan:
+        """Hold the lease on while a hand-over is under way, and give it back after it.
+
+        Where it could not be taken, go on to ask for it while one may be to come.
+        """
+        if not isinstance(seen.pods, Known):
+            return plan
+        if not self._lease.is_held:
+            try_in = self._lease.try_again(now) if is_amid and not self._dry_run else None
+            return plan if try_in is None else replace(plan, wake_in=min(plan.wake_in, try_in))
         began_at = under_way_since(seen.checkpoints, plan.records, now.boot_id)
         if began_at is not None:
             last = began_at + self._rules.hand_over_seconds + HOLD_SECONDS
@@ -228,6 +234,7 @@ class Agent:
                 self._lease.renew(now)
         elif plan.turn is Turn.NONE:
             self._lease.give_back(now)
+        return plan
 
     def _ask_master(self, endpoint: str) -> ProbeResult:
         return self._prober.ask(endpoint, MASTER_TIMEOUT_SECONDS)
@@ -321,7 +328,7 @@ class Agent:
         is_blind = contact.state is ContactState.REACHABLE and isinstance(seen.pods, Unknown)
         self._is_carried = done and not is_blind
         plan = self._follow_others(plan, asks_runtime)
-        self._follow_lease(plan, seen, now)
+        plan = self._follow_lease(plan, seen, now, asks_runtime)
         self._remember(plan.memory)
         problems = (*self._observer.problems, *self._unsaved, *self._cluster.problems)
         self.reporter.end(seen, plan, now, problems, self._applier.failed_snapshots)

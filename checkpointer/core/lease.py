@@ -40,6 +40,11 @@ FAILING_SECONDS = 60.0
 """How long asking may fail until the time slots are used instead. Not at the first failure: an
 API server that has just started refuses what it allows a moment later."""
 
+FAILING_GAP_SECONDS = 30.0
+"""The longest time between two failures that counts as failing: it is to be asked all the while."""
+TRY_AGAIN_SECONDS = 10.0
+"""How often it is asked for again while that fails, though nothing waits for it at the moment."""
+
 FAILED_SECONDS = 600.0
 """How long the time slots are used then, before the lease is tried again."""
 
@@ -103,6 +108,10 @@ class Asking:
     taken_at: float | None = None
     """When this node took it; None when it does not hold it."""
     failing_since: float | None = None
+    failed_at: float | None = None
+    """When asking failed last."""
+    given_up_at: float | None = None
+    """When asking had failed for too long."""
 
 
 def is_due(asking: Asking, now: float) -> bool:
@@ -112,21 +121,27 @@ def is_due(asking: Asking, now: float) -> bool:
 
 def claim(asking: Asking, now: float) -> Claim:
     """Return what this node may do by the lease as far as it knows."""
-    if asking.failing_since is not None:
-        failing = now - asking.failing_since
-        if FAILING_SECONDS <= failing < FAILING_SECONDS + FAILED_SECONDS:
-            return Claim.UNUSED
+    if asking.given_up_at is not None and now - asking.given_up_at < FAILED_SECONDS:
+        return Claim.UNUSED
     if asking.taken_at is not None and now - asking.taken_at < FRESH_SECONDS:
         return Claim.OURS
     return Claim.OPEN
 
 
 def failed(asking: Asking, now: float) -> Asking:
-    """Return it after another failure to ask; one after the time slots' time begins anew."""
-    since = asking.failing_since
-    if since is None or now - since >= FAILING_SECONDS + FAILED_SECONDS:
-        since = now
-    return replace(asking, failing_since=since)
+    """Return it after another failure to ask; one after a time in which nobody asked is a first."""
+    since, last = asking.failing_since, asking.failed_at
+    if since is None or last is None or now - last > FAILING_GAP_SECONDS:
+        return replace(asking, failing_since=now, failed_at=now)
+    given_up_at = now if now - since >= FAILING_SECONDS else asking.given_up_at
+    return replace(asking, failed_at=now, given_up_at=given_up_at)
+
+
+def try_again_in(asking: Asking, now: float) -> float | None:
+    """Return in how many seconds to ask again whether it can be taken at all; None: not at all."""
+    if asking.failing_since is None or claim(asking, now) is Claim.UNUSED:
+        return None
+    return max(0.0, (asking.asked_at or 0.0) + TRY_AGAIN_SECONDS - now)
 
 
 def needs_renewal(asking: Asking, now: float) -> bool:

@@ -22,6 +22,7 @@ from checkpointer.core.lease import (
     may_take,
     needs_renewal,
     seen,
+    try_again_in,
 )
 from checkpointer.core.moment import Moment
 from checkpointer.errors import ApiError
@@ -74,6 +75,17 @@ class HandOverLease:
         else:
             self._asking = replace(self._asking, failing_since=None)
         return True
+
+    def try_again(self, now: Moment) -> float | None:
+        """See whether it can be taken at all, where that failed, and give it back at once.
+
+        Return in how many seconds to do so again; None when there is no need.
+        """
+        if try_again_in(self._asking, now.monotonic) == 0.0:
+            self.take(now)
+            if self.is_held:
+                self.give_back(now)
+        return try_again_in(self._asking, now.monotonic)
 
     def renew(self, now: Moment) -> None:
         """Hold it on, when that is due; where another master has taken it, it is ours no more."""

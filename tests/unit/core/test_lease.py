@@ -10,7 +10,8 @@ from checkpointer.core.checkpoint import HandOver
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.lease import (
     FAILED_SECONDS,
-    FAILING_SECONDS,
+    FAILING_GAP_SECONDS,
+    TRY_AGAIN_SECONDS,
     Asking,
     Claim,
     Lease,
@@ -20,6 +21,7 @@ from checkpointer.core.lease import (
     is_due,
     may_take,
     seen,
+    try_again_in,
     under_way_since,
 )
 from checkpointer.core.plan import Release
@@ -80,10 +82,10 @@ def test_a_lease_ages_from_the_first_look_at_it_as_it_is() -> None:
         (Asking(), Claim.OPEN),
         (Asking(taken_at=95.0), Claim.OPEN),
         (Asking(taken_at=95.1), Claim.OURS),
-        (Asking(failing_since=100.0 - FAILING_SECONDS + 0.1), Claim.OPEN),
-        (Asking(failing_since=100.0 - FAILING_SECONDS), Claim.UNUSED),
-        (Asking(failing_since=100.1 - FAILING_SECONDS - FAILED_SECONDS), Claim.UNUSED),
-        (Asking(failing_since=100.0 - FAILING_SECONDS - FAILED_SECONDS), Claim.OPEN),
+        (Asking(failing_since=0.0, failed_at=0.0), Claim.OPEN),
+        (Asking(given_up_at=100.0), Claim.UNUSED),
+        (Asking(given_up_at=100.1 - FAILED_SECONDS), Claim.UNUSED),
+        (Asking(given_up_at=100.0 - FAILED_SECONDS), Claim.OPEN),
     ],
 )
 def test_what_a_lease_allows(asking: Asking, expected: Claim) -> None:
@@ -91,12 +93,40 @@ def test_what_a_lease_allows(asking: Asking, expected: Claim) -> None:
     assert claim(asking, 100.0) is expected
 
 
+def failing(*times: float) -> list[Claim]:
+    """Return what the lease allows after each of these failures."""
+    asking, claims = Asking(), []
+    for now in times:
+        asking = failed(replace(asking, asked_at=now), now)
+        claims.append(claim(asking, now))
+    return claims
+
+
+def test_a_lease_is_done_without_after_a_minute_of_failures() -> None:
+    """Of asking all the while: a single refusal, however long ago, is none."""
+    every_ten = [100.0 + 10.0 * turn for turn in range(7)]
+    assert failing(*every_ten) == [Claim.OPEN] * 6 + [Claim.UNUSED]
+    assert failing(100.0, 100.0 + FAILING_GAP_SECONDS, 160.0)[-1] is Claim.UNUSED
+    assert failing(100.0, 130.1 + FAILING_GAP_SECONDS, 190.0) == [Claim.OPEN] * 3
+    once = failed(Asking(asked_at=33.0), 33.0)
+    assert {claim(once, 33.0 + later) for later in range(1000)} == {Claim.OPEN}
+
+
 def test_failing_begins_anew_when_the_lease_was_tried_again_in_vain() -> None:
     """So that the time slots count again, a minute later."""
-    first = failed(Asking(), 100.0)
-    assert failed(first, 130.0) == first
-    late = 100.0 + FAILING_SECONDS + FAILED_SECONDS
-    assert failed(first, late).failing_since == late
+    asking = Asking(asked_at=160.0, failing_since=100.0, failed_at=160.0, given_up_at=160.0)
+    late = 160.0 + FAILED_SECONDS
+    assert failed(asking, late).failing_since == late
+    assert claim(failed(asking, late), late) is Claim.OPEN
+
+
+def test_a_lease_that_could_not_be_taken_is_asked_for_again() -> None:
+    """Whether or not a hand-over waits for it at the moment; not once it is done without."""
+    once = failed(Asking(asked_at=100.0), 100.0)
+    assert try_again_in(once, 104.0) == TRY_AGAIN_SECONDS - 4.0
+    assert try_again_in(once, 300.0) == 0.0
+    assert try_again_in(Asking(asked_at=100.0), 300.0) is None
+    assert try_again_in(replace(once, given_up_at=299.0), 300.0) is None
 
 
 def test_a_lease_that_another_holds_is_looked_at_once_a_second() -> None:

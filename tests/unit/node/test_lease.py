@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from checkpointer.core.lease import FAILING_SECONDS, RENEW_SECONDS, Claim
+from checkpointer.core.lease import (
+    FAILED_SECONDS,
+    FAILING_SECONDS,
+    RENEW_SECONDS,
+    TRY_AGAIN_SECONDS,
+    Claim,
+)
 from checkpointer.core.moment import Moment
 from checkpointer.errors import ApiError
 from checkpointer.node.lease import NAME, HandOverLease
@@ -213,12 +219,30 @@ def test_a_lease_that_may_not_be_used_leaves_the_time_slots(
     lease.take(at(100.0))
     assert lease.claim(100.0) is Claim.OPEN
     lease.take(at(130.0))
+    assert lease.claim(100.0 + FAILING_SECONDS) is Claim.OPEN
+    lease.take(at(100.0 + FAILING_SECONDS))
     assert lease.claim(100.0 + FAILING_SECONDS) is Claim.UNUSED
     assert len(caplog.messages) == 1
     assert f"kube-system/{NAME}" in caplog.text
     api.error = None
-    lease.take(at(131.0))
-    assert lease.claim(131.0) is Claim.OURS
+    again = 100.0 + FAILING_SECONDS + FAILED_SECONDS
+    lease.take(at(again))
+    assert lease.claim(again) is Claim.OURS
+
+
+def test_a_lease_that_was_refused_is_tried_until_it_can_be_taken(api: Api) -> None:
+    """Though nothing waits for it meanwhile; it is not kept from the others."""
+    lease = lease_of(api, "node-1")
+    assert lease.try_again(at(90.0)) is None
+    api.error = ApiError("GET: HTTP 403", 403)
+    lease.take(at(100.0))
+    assert lease.try_again(at(101.0)) == TRY_AGAIN_SECONDS - 1.0
+    assert len(api.asked) == 1
+    api.error = None
+    assert lease.try_again(at(110.0)) is None
+    assert not lease.is_held
+    assert api.lease is not None
+    assert "holderIdentity" not in api.lease["spec"]
 
 
 def test_without_a_namespace_nothing_is_asked(api: Api) -> None:
