@@ -23,7 +23,7 @@ from checkpointer.core.observation import NOT_ASKED, Itself, Observation, Pod
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.workload import Workload, template_of, workload_of
 from checkpointer.manifest.legible import fault_of, shown, uid_of, workload_anyway
-from checkpointer.manifest.mounted import mounted_volumes
+from checkpointer.manifest.mounted import metadata_in_environment, mounted_volumes
 from checkpointer.manifest.select import Selection, exclusion, is_meant, is_own, is_ready
 from checkpointer.node.installation import Installation
 from checkpointer.node.kubelet import Kubelet
@@ -129,18 +129,19 @@ class PodReader:
             if known.pod.uid not in refused:
                 known.content_signature = ""
             elif not known.content_signature or marks != known.content_marks:
-                known.content_signature = self._content_signature(known.pod.uid, known.content)
+                known.content_signature = self._content_signature(known.pod.uid)
                 known.content_marks = marks
         ready_seconds = 0.0
         if known.ready_at is not None:
             ready_seconds = max(0.0, now.wall - known.ready_at)
         known.pod = known.pod.told_again(known.signature, known.content_signature, ready_seconds)
 
-    def _content_signature(self, uid: str, content: str) -> str:
-        """Return it for a pod of this content; empty while what it mounts cannot be told."""
+    def _content_signature(self, uid: str) -> str:
+        """Return it for a pod; empty while what it mounts cannot be told."""
         raw = next(raw for raw in self._told if uid_of(raw) == uid)
         try:
             volumes = tuple(mounted_volumes(raw["spec"]))
+            content = _digest(raw["spec"], metadata_in_environment(raw))
         except (AttributeError, LookupError, TypeError, ValueError):
             return ""
         mark = self._kubelet.content_mark(uid, volumes)
@@ -297,7 +298,10 @@ def _is_static(raw: RawPod) -> bool:
 
 def _content(raw: RawPod) -> str:
     metadata = raw["metadata"]
-    parts = [raw.get("spec"), metadata.get("labels"), metadata.get("annotations")]
+    return _digest(raw.get("spec"), metadata.get("labels"), metadata.get("annotations"))
+
+
+def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

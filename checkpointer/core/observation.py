@@ -46,8 +46,9 @@ class Pod:
     started_at: float | None = None
     """Since when it is on this node, in seconds of the Unix epoch; None when nobody tells."""
     content_signature: str = ""
-    """Changes when the spec or the content of what it mounts does, not when a token is renewed.
-    Told of a parent that is refused; empty for all others, and while nobody can tell."""
+    """Changes when the spec does, the content of what it mounts, or a label or annotation that its
+    environment takes; not when a token is renewed, nor with any other label or annotation. Told
+    of a parent that is refused; empty for all others, and while nobody can tell."""
 
     @property
     def stays(self) -> bool:

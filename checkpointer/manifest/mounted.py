@@ -1,7 +1,10 @@
-"""Which of a pod's volumes the kubelet renders, and what in them it issues anew by itself."""
+"""What a pod's containers are given beside its spec: the volumes that the kubelet renders, what in
+them it issues anew by itself, and what their environment takes of the pod's own metadata.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -33,6 +36,10 @@ class MountedVolume:
     """Paths in it of tokens and certificates: renewed while nobody changes anything."""
 
 
+_KEYED = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]", re.DOTALL)
+"""One label or annotation, as a fieldPath names it (fieldpath.go:SplitMaybeSubscriptedPath)."""
+
+
 def mounted_volumes(spec: Mapping[str, Any]) -> Iterator[MountedVolume]:
     """Yield those of a pod's spec; what no container mounts is never rendered.
 
@@ -58,3 +65,19 @@ def _issued(source: Mapping[str, Any]) -> frozenset[str]:
         for kind, key in _ISSUED
         if (projection.get(kind) or {}).get(key)
     )
+
+
+def metadata_in_environment(pod: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the labels and annotations that containers' environment takes, by their fieldPath.
+
+    Others of them may change at any time, by a network plugin say, and nothing that runs does.
+    """
+    metadata = pod["metadata"]
+    paths = {
+        str(((variable.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath"))
+        for kind in ("initContainers", "containers")
+        for container in pod["spec"].get(kind) or ()
+        for variable in container.get("env") or ()
+    }
+    found = (match for path in sorted(paths) if (match := _KEYED.fullmatch(path)))
+    return {match[0]: (metadata.get(match[1]) or {}).get(match[2]) for match in found}
