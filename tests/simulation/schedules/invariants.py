@@ -234,10 +234,16 @@ class Invariants:
                 self._fail("no lease is had beside a hand-over", node, f"beside {other.name}")
 
     def _is_handing_over(self, node: Node) -> bool:
-        """Tell whether a record says so, and its lease cannot have ended."""
+        """Tell whether a record says so, and its lease cannot have ended.
+
+        A Ready parent ends a hand-over, though the disk that has the record may take no writes.
+        """
         stored = node.agent.store.read() if node.agent is not None else None
         checkpoints = stored.value.checkpoints if isinstance(stored, Known) else ()
-        begun = under_way_since(Known(checkpoints), {}, f"boot-{node.name}-{node.boots}")
+        amid = (
+            c for c in checkpoints if not self._has_ready_parent(node, node.kind_of(c.workload))
+        )
+        begun = under_way_since(Known(tuple(amid)), {}, f"boot-{node.name}-{node.boots}")
         return begun is not None and node.monotonic() - begun < LONGEST_SECONDS - FRESH_SECONDS
 
     def _check_return(self, node: Node, kind: Kind) -> None:

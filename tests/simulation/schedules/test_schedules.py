@@ -472,6 +472,16 @@ def test_three_masters_lose_the_api_only_once(folder: Path, seed: int, has_lease
         assert not any(node.has_copy(API) for node in world.nodes)
 
 
+def test_a_lease_is_given_back_though_the_disk_takes_no_note_of_it(folder: Path) -> None:
+    """The parent is Ready; the record says otherwise for as long as the disk is full."""
+    full = Event(61.47, "disk fault", node=1, seconds=30.0, choice=18)
+    events = schedule("masters", Event(4.33, "power cut everywhere"), full, length=300.0)
+    slow = booting_in(layout("masters"), 25.0)
+    world = World(replace(events, seed=29, has_lease=True, layout=slow), folder)
+    outcome = world.run()
+    assert outcome.broken is None, outcome.broken
+
+
 def test_a_master_that_died_with_the_lease_holds_nobody_up_for_long(folder: Path) -> None:
     """It had taken it and lost its power: the others go on a minute later."""
     world = World(replace(masters_cut(1), has_lease=True), folder)
