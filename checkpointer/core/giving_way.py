@@ -112,11 +112,11 @@ def moment_of(
             checkpoint, active, manifest, sandbox, pods, occupancy, before, track, situation
         )
         if isinstance(found, Moment):
-            return _in_turn(found, active, situation)
+            return _in_turn(found, checkpoint, active, situation)
         waits += [found] if found else []
     refused = _refused(checkpoint, pods, wanted, active, track, situation) if is_reachable else None
     if isinstance(refused, Moment):
-        return _in_turn(refused, active, situation)
+        return _in_turn(refused, checkpoint, active, situation)
     return waits[0] if waits else refused
 
 
@@ -155,14 +155,18 @@ def _refused(
     return Moment(reason, refused=refused) if is_settled else None
 
 
-def _in_turn(moment: Moment, active: Revision | None, situation: Situation) -> Moment | Wait:
+def _in_turn(
+    moment: Moment, checkpoint: Checkpoint, active: Revision | None, situation: Situation
+) -> Moment | Wait:
     """Return the moment, or what stage 0 waits for to use it: one at a time, here and elsewhere."""
     if active is None or active.stage > 0:
         return moment
     if situation.hand_over_left > 0:
         return Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
-    if situation.turn_in > 0:
-        return Wait("its turn among the masters", situation.turn_in, situation.turn_in > 1.0)
+    is_seen = checkpoint.workload.is_api_server
+    turn_in = situation.turn_in if is_seen else situation.unseen_turn_in
+    if turn_in > 0:
+        return Wait("its turn among the masters", turn_in, turn_in > 1.0)
     if situation.turn_waits_for:
         return Wait(situation.turn_waits_for, ASK_AGAIN_SECONDS, False, wants_turn=True)
     return moment

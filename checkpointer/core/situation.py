@@ -31,7 +31,9 @@ class Situation:
     stage_opens_in: float
     """Seconds until checkpoints of the later stage may be activated; 0 when they may."""
     turn_in: float = 0.0
-    """Seconds until this node may begin to hand over stage 0: not two masters at once."""
+    """Seconds until this node may begin to hand over its API server: not two masters at once."""
+    unseen_turn_in: float = 0.0
+    """The same for anything else of stage 0, of which the other masters see nothing."""
     turn_waits_for: str = ""
     """What has to be asked for at the very moment before it may begin; empty when it may."""
     has_other_masters: bool = False
@@ -77,18 +79,19 @@ def situation_of(
         now.wall,
         now.monotonic,
         _stage_opens_in(seen, memory, rules, now.monotonic, own),
-        _turn_in(seen, rules, now.wall, node_name),
+        _turn_in(seen, rules, now.wall, node_name, True),
+        _turn_in(seen, rules, now.wall, node_name, False),
         _turn_waits_for(seen, rules, now.monotonic),
         has_others(seen.masters),
         is_own_cluster=seen.is_own_cluster == Known(True),
     )
 
 
-def _turn_in(seen: Observation, rules: Rules, wall: float, node_name: str) -> float:
+def _turn_in(seen: Observation, rules: Rules, wall: float, node_name: str, is_seen: bool) -> float:
     """Return the seconds until this node's time slot, where the masters' lease does not count."""
     if seen.claim is not Claim.UNUSED:
         return 0.0
-    return wait_for_turn(seen.masters, node_name, wall, rules.hand_over_seconds)
+    return wait_for_turn(seen.masters, node_name, wall, rules.hand_over_seconds, is_seen)
 
 
 def _turn_waits_for(seen: Observation, rules: Rules, now: float) -> str:

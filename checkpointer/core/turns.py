@@ -9,8 +9,10 @@ For the moment in which none is away yet each master has its slot, in the order 
 names, by the wall clock: nothing has to be agreed on. By the time that the next slot opens the
 API server that was given way to in this one does not answer any more; clocks may differ by the
 part of a slot in which none may begin, less the second or two that its end takes. Where the others
-cannot be asked, a slot lasts as long as a hand-over may. Where the identity may use a Lease, that
-counts instead of the slots (`lease`).
+cannot be asked, a slot lasts as long as a hand-over may. What serves no API is not seen to be away,
+an etcd least of all: of such a workload each master has a slot of its own, in which a hand-over may
+fail and the copy start again. Where the identity may use a Lease, that counts instead of the slots
+(`lease`).
 """
 
 from __future__ import annotations
@@ -138,11 +140,15 @@ def must_take_turns(masters: Fact[Masters]) -> bool:
 
 
 def wait_for_turn(
-    masters: Fact[Masters], node_name: str, wall: float, hand_over_seconds: float
+    masters: Fact[Masters],
+    node_name: str,
+    wall: float,
+    hand_over_seconds: float,
+    is_seen: bool = True,
 ) -> float:
     """Return the seconds until this node's time slot; 0 when it may begin now.
 
-    `wall` is in seconds of the Unix epoch.
+    `wall` is in seconds of the Unix epoch. `is_seen` tells whether the others see that it is away.
     """
     if not must_take_turns(masters):
         return 0.0
@@ -151,18 +157,20 @@ def wait_for_turn(
     else:
         names = sorted(set(masters.value.names))
         index, count = names.index(masters.value.own), len(names)
-    slot = _slot_seconds(masters, hand_over_seconds)
+    slot = _slot_seconds(masters, hand_over_seconds, is_seen)
     into = wall % (count * slot) - index * slot
     if 0.0 <= into < OPEN_SECONDS:
         return 0.0
     return -into if into < 0 else count * slot - into
 
 
-def _slot_seconds(masters: Fact[Masters], hand_over_seconds: float) -> float:
+def _slot_seconds(masters: Fact[Masters], hand_over_seconds: float, is_seen: bool) -> float:
     """Return a slot's length: of a whole hand-over where nobody can ask whether one is under way.
 
     Clocks may then differ by as much as where one can.
     """
+    if not is_seen:
+        return SLOT_SECONDS + hand_over_seconds + DEAD_SECONDS
     if isinstance(masters, Known) and masters.value.endpoints:
         return SLOT_SECONDS
     return SLOT_SECONDS + hand_over_seconds

@@ -43,6 +43,11 @@ class Workload(NamedTuple):
         return self.kind in _ALWAYS_RESTART
 
     @property
+    def is_api_server(self) -> bool:
+        """Tell whether it serves the API, by the names that belong to stage 0 without a setting."""
+        return f"-{self.name}".endswith("-kube-apiserver")
+
+    @property
     def digest(self) -> str:
         """Return 16 hex characters that name this workload in labels and file names."""
         return _digest(self)

@@ -160,6 +160,8 @@ class Cluster:
     on_change: list[Callable[[], None]] = field(default_factory=list)
     api_names: frozenset[str] = frozenset()
     """The workloads that serve the API."""
+    store_names: frozenset[str] = frozenset()
+    """Those that API servers need most of."""
     way_names: frozenset[str] = frozenset()
     """Those by which nodes reach it."""
     _made: int = 0
@@ -177,6 +179,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.api_names = frozenset(kind.name for kind in self.kinds if kind.is_api)
+        self.store_names = frozenset(kind.name for kind in self.kinds if kind.is_store)
         self.way_names = frozenset(kind.name for kind in self.kinds if kind.is_way)
 
     def start(self) -> None:
@@ -215,6 +218,13 @@ class Cluster:
         addresses = [{"ip": name} for name in named]
         subsets = [{"addresses": addresses, "ports": [{"port": 6443}]}]
         return {"metadata": metadata, "subsets": subsets}
+
+    def has_store(self) -> bool:
+        """Tell whether more than half of what the API keeps its objects in is there."""
+        if not self.store_names:
+            return True
+        there = sum(n.has_network and self.store_names <= n.serving() for n in self.nodes)
+        return 2 * there > len(self.nodes)
 
     def is_wanted(self, kind: Kind, node: str) -> bool:
         return (kind.name, node) not in self.unwanted

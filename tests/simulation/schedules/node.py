@@ -169,7 +169,8 @@ class Node:
         return kind.name in self.copies()
 
     def serves_api(self) -> bool:
-        return not self.cluster.api_names.isdisjoint(self.serving())
+        serves = not self.cluster.api_names.isdisjoint(self.serving())
+        return serves and self.cluster.has_store()
 
     def can_use_api(self) -> bool:
         return self.fault in ("", "slow") and self.cluster.serves(self)

@@ -23,7 +23,7 @@ from checkpointer.core.turns import Masters, Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
 from tests.simulation.schedules.node import FAULTS, Node
-from tests.simulation.schedules.workloads import API, DNS, Kind
+from tests.simulation.schedules.workloads import API, DNS, ETCD, MANAGER, Kind
 from tests.simulation.schedules.world import (
     LAYOUTS,
     SETTLED_SECONDS,
@@ -551,6 +551,21 @@ def test_a_master_that_was_off_when_the_others_were_read_is_not_forgotten(
 def masters_of(node: Node) -> Fact[Masters]:
     assert node.agent is not None
     return node.agent.masters
+
+
+WITH_ETCD = Layout("masters with etcd", (API, ETCD, MANAGER), 3, True)
+
+
+@pytest.mark.parametrize("has_lease", [False, True])
+def test_masters_keep_most_of_their_etcds(folder: Path, has_lease: bool) -> None:
+    """None of them sees that another one's is away, and they take longer to start than the API
+    server's time slot lasts."""
+    cut = schedule("masters", Event(200.0, "power cut everywhere"), length=1000.0)
+    options = {"layout": WITH_ETCD, "has_lease": has_lease, "stays_back": True}
+    world = World(replace(cut, **options), folder)
+    outcome = world.run()
+    assert outcome.broken is None, outcome.broken
+    assert not any(node.has_copy(kind) for node in world.nodes for kind in (API, ETCD))
 
 
 def test_masters_that_do_not_wait_for_each_other_are_found_out(

@@ -27,6 +27,8 @@ class Kind:
     boot_seconds: float = 1.0
     """From its start to its readiness."""
     is_api: bool = False
+    is_store: bool = False
+    """Whether API servers need most of them, wherever these run."""
     is_controller: bool = False
     is_way: bool = False
     """Whether the node reaches the API through it."""
@@ -50,6 +52,7 @@ class Kind:
 API = Kind("kube-apiserver", 0, (6443,), boot_seconds=2.0, is_api=True)
 API_WITH_PLUGIN = replace(API, beside="kms")
 """With the plugin that decrypts its secrets, in one pod."""
+ETCD = Kind("etcd", 0, (2379,), boot_seconds=45.0, is_store=True)
 MANAGER = Kind("kube-controller-manager", 1, (10257,), is_controller=True)
 DNS = Kind("coredns")
 WAY = Kind("kube-vip", 0, (2112,), is_way=True)

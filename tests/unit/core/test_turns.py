@@ -24,14 +24,17 @@ from checkpointer.core.turns import (
     has_company,
     wait_for_turn,
 )
+from checkpointer.core.workload import Workload
 from tests.unit.core.builders import (
     ACTIVE,
     API,
     COPY_RUNS,
     NOW,
     both,
+    checkpoint,
     lost,
     made,
+    manifest,
     parent_sandbox,
     reachable,
     stamp,
@@ -89,6 +92,40 @@ def test_masters_that_cannot_be_asked_leave_each_other_a_whole_hand_over(
         at = wall + wait_unasked(names, name, wall)
         others = [n for n in names if n != name]
         assert all(wait_unasked(names, n, at + later) > 0.0 for n in others)
+
+
+@given(NAMES, WALL, st.floats(0.0, OPEN_SECONDS + HAND_OVER + DEAD_SECONDS))
+def test_what_others_do_not_see_to_be_away_has_a_slot_for_all_of_a_hand_over_that_fails(
+    names: list[str], wall: float, later: float
+) -> None:
+    """Its deadline, and the copy's start after that, whether or not API servers can be asked."""
+    wall = wall - wall % (len(names) * (SLOT_SECONDS + HAND_OVER + DEAD_SECONDS))
+    endpoints = tuple(f"https://{name}:6443" for name in names)
+    for known in ((), endpoints):
+        masters = {name: Known(Masters(tuple(names), name, known)) for name in names}
+        for name in names:
+            at = wall + wait_for_turn(masters[name], name, wall, HAND_OVER, is_seen=False)
+            others = [n for n in names if n != name]
+            waits = [wait_for_turn(masters[n], n, at + later, HAND_OVER, False) for n in others]
+            assert all(wait > 0.0 for wait in waits)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("kube-apiserver", 30), ("bootkube-kube-apiserver", 30), ("etcd", 150), ("my-apiserver", 150)],
+)
+def test_only_an_api_server_is_seen_to_be_away(name: str, expected: int) -> None:
+    """By its name: what is called otherwise waits for the longer of the slots."""
+    workload = Workload("kube-system", "DaemonSet", name)
+    seen = ACTIVE.but(
+        runtime=Known(both(COPY_RUNS, made(parent_sandbox(created_at=stamp(NOW))))),
+        masters=Known(Masters(("node-0", "node-1"), "node-1", ("https://node-0:6443",))),
+        others=Known(Others(1)),
+        checkpoints=Known((checkpoint(workload),)),
+        manifests=Known((manifest(workload),)),
+    )
+    plans = [seen.decide(1000.0 + second) for second in range(2 * expected)]
+    assert sum(bool(plan.actions) for plan in plans) == OPEN_SECONDS
 
 
 @pytest.mark.parametrize("node", ["node-1", "node-2", "node-3"])
