@@ -63,10 +63,10 @@ class Disk:
             if self._holds(path, content, mode):
                 self.settle(folder)
                 return False
-            self.changing(folder)
             temporary = f"{folder}/{temporary_name()}"
             try:
                 self.create_file(temporary, content, mode)
+                self.changing(folder)
                 self.calls.rename(temporary, str(path))
             except Exception:
                 self._discard(temporary)

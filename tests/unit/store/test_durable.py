@@ -119,6 +119,30 @@ def test_each_call_may_fail(tmp_path, kit, old):
             assert path.read_bytes() == b"new"
 
 
+def test_what_never_had_its_name_needs_no_sync(tmp_path, kit):
+    """On a full disk a write may fail each second; the folder is as it was."""
+
+    class Calls(kit.FaultyCalls):
+        def write(self, handle, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk = Disk(Calls())
+    with pytest.raises(StoreError, match="No space left"):
+        disk.write_file(tmp_path / "f", b"abc")
+    assert not disk.is_unfinished
+
+    class Unsynced(kit.FaultyCalls):
+        def fsync(self, handle):
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                raise OSError(errno.EIO, "Input/output error")
+            super().fsync(handle)
+
+    disk = Disk(Unsynced())
+    with pytest.raises(StoreError, match="Input/output error"):
+        disk.write_file(tmp_path / "f", b"abc")
+    assert disk.is_unfinished
+
+
 def test_failed_cleanup_does_not_hide_the_error(tmp_path, kit):
     """When even the temporary file cannot be removed, the first reason is told."""
 
