@@ -158,12 +158,16 @@ def _refused(
 def _in_turn(
     moment: Moment, checkpoint: Checkpoint, active: Revision | None, situation: Situation
 ) -> Moment | Wait:
-    """Return the moment, or what stage 0 waits for to use it: one at a time, here and elsewhere."""
-    if active is None or active.stage > 0:
+    """Return the moment, or what stage 0 waits for to use it: one at a time, here and elsewhere.
+
+    An API server is of stage 0, be its copy's revision damaged or gone.
+    """
+    is_seen = checkpoint.workload.is_api_server
+    is_first = is_seen if active is None else active.stage == 0
+    if not is_first:
         return moment
     if situation.hand_over_left > 0:
         return Wait("another hand-over of stage 0 to be over", situation.hand_over_left)
-    is_seen = checkpoint.workload.is_api_server
     turn_in = situation.turn_in if is_seen else situation.unseen_turn_in
     if turn_in > 0:
         return Wait("its turn among the masters", turn_in, turn_in > 1.0)

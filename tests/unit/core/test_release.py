@@ -441,6 +441,15 @@ def test_a_refused_parent_waits_for_the_next_try_like_any_other() -> None:
     ]
 
 
+def test_a_master_waits_for_its_turn_when_its_revision_is_gone() -> None:
+    """The disk lost what the copy was made of: it is an API server's all the same."""
+    masters = Known(Masters(("node-0", "node-1"), "node-1", ("https://node-0:6443",)))
+    gone = Known((replace(checkpoint(API), revisions=()),))
+    node = SEEN.but(masters=masters, checkpoints=gone)
+    plans = [node.decide(NOW + second) for second in range(60)]
+    assert len([plan for plan in plans if plan.actions]) == 15
+
+
 def test_a_master_waits_for_its_turn_with_its_api_server() -> None:
     """The others have theirs; whatever else is released at its own moment."""
     masters = Known(Masters(("node-0", "node-1"), "node-1", ("https://node-0:6443",)))
