@@ -3,7 +3,8 @@
 A cluster role may let it list nodes; the kubelet's own credentials may not, but they may read
 the endpoints of the `kubernetes` service: the addresses of all API servers that are there. One that
 is away is not named, so an address that once was is kept for a day; and that there is but one is
-believed only once the API has said nothing else for some time.
+believed only once the API has said nothing else for some time, or where that was so before: the
+only API server that ends in good order takes its address away, and puts it back when it returns.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def read_masters(
     named = _noted(ports, last.value.named if isinstance(last, Known) else (), wall)
     names = tuple(one.address for one in named)
     if len(names) == 1:
-        is_alone = _is_settled((endpoints.value or {}).get("metadata") or {}, wall)
+        was_alone = isinstance(last, Known) and last.value.names == names
+        is_alone = was_alone or _is_settled((endpoints.value or {}).get("metadata") or {}, wall)
         return Known(_masters(names, names[0], names, named)) if is_alone else NOT_ALONE_YET
     node = find(f"{NODES}/{quote(node_name, safe='')}")
     if isinstance(node, Unknown):

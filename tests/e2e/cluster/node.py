@@ -129,11 +129,12 @@ class Node:
     def wait_for_checkpoints(self, seconds: float) -> None:
         """Wait until each workload of the control plane has a checkpoint and the masters are known.
 
-        An API server tells its own address only some seconds after its start.
+        The first API server's address goes with it, and that the next one is the only one is
+        believed a minute later.
         """
         masters = self.store / ".state" / "masters.json"
         self.wait("the checkpoints", lambda: self.checkpoints() == set(WORKLOADS), seconds)
-        self.wait("the masters to be known", masters.exists, seconds)
+        self.wait("the masters to be known", masters.exists, seconds + 120.0)
 
     def power_cut(self) -> None:
         """Take the power away: every process and all memory is gone, the disk stays."""

@@ -127,6 +127,17 @@ def test_one_that_seems_alone_is_so_only_when_the_api_has_said_so_for_long(
     assert is_believed or found == NOT_ALONE_YET
 
 
+def test_one_that_was_alone_is_so_still() -> None:
+    """Its API server takes its address away when it ends in good order, and puts it back."""
+    find = api({ENDPOINTS: alone(MADE, MADE + 1e6)})
+    last = Known(Masters(("10.0.0.1",), "10.0.0.1"))
+    found = read_masters(find, "node-1", last=last, wall=MADE + 1e6)
+    assert isinstance(found, Known)
+    assert found.value.names == ("10.0.0.1",)
+    of_two = Known(Masters(("node-1", "node-2"), "node-1"))
+    assert read_masters(find, "node-1", last=of_two, wall=MADE + 1e6) == NOT_ALONE_YET
+
+
 NAMES = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
 
 
