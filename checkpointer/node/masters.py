@@ -107,8 +107,8 @@ def _noted(ports: Mapping[str, int], last: Iterable[Named], wall: float) -> tupl
 def _is_settled(metadata: Mapping[str, Any], wall: float) -> bool:
     """Tell whether the endpoints have said what they say for long, by the API's own notes.
 
-    Those of an API with but one server never change, be it killed or not; else the note of it has
-    the time of the last server that came or went (seen on 1.36). Without notes nobody can tell.
+    Those of an API whose only server was at most killed never change; else the note of it has the
+    time of the last server that came or went (seen on 1.36). Without notes nobody can tell.
     """
     changes = (_seconds(m.get("time")) for m in metadata.get("managedFields") or ())
     changed = max((at for at in changes if at is not None), default=None)

@@ -35,7 +35,7 @@ SOCKET = "agent.sock"
 _LIMIT = 200
 """Bytes of an encoded name; file systems take 255."""
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789.-")
-_PLAIN_NAME = re.compile(r"[a-z0-9-][a-z0-9.-]*", re.ASCII)
+_PLAIN_NAME = re.compile(r"[a-z0-9-][a-z0-9.-]*")
 """What is its own encoded name."""
 _KINDS = {
     kind.lower(): kind
