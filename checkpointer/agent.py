@@ -330,7 +330,11 @@ class Agent:
         plan = self._follow_others(plan, asks_runtime)
         plan = self._follow_lease(plan, seen, now, asks_runtime)
         self._remember(plan.memory)
-        problems = (*self._observer.problems, *self._unsaved, *self._cluster.problems)
+        problems = (
+            *self._observer.problems,
+            *self._unsaved.values(),
+            *self._cluster.problems,
+        )
         self.reporter.end(seen, plan, now, problems, self._applier.failed_snapshots)
         self.reporter.answer(asked, seen, plan, self._applier.failed_snapshots)
         if plan.memory.kubelet_seen != before:

@@ -89,7 +89,7 @@ class Applier:
         would take as long again for each container."""
         self._foretold: dict[Workload, str] = {}
         """What a dry run has said of each parent's snapshot."""
-        self._unfinished = ""
+        self._unfinished: dict[Store | ManifestFolder, str] = {}
         """The last reason for which a failed change could not be had on disk."""
         self._killed: set[str] = set()
         """The containers that were killed in this cycle."""
@@ -198,10 +198,11 @@ class Applier:
         try:
             changed.finish()
         except DiskError as error:
-            if self._unfinished != str(error):
+            if self._unfinished.get(changed) != str(error):
                 log.error("%s; trying again", error)
-            self._unfinished = str(error)
+            self._unfinished[changed] = str(error)
             return False
+        self._unfinished.pop(changed, None)
         return True
 
     def _try_record(self, workload: Workload, record: Record) -> bool:

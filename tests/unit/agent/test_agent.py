@@ -461,6 +461,7 @@ def test_state_that_cannot_be_saved_is_told_once(
     before = agent.cycles
     wait_until(lambda: agent.cycles > before + 3, 5, "more cycles")
     assert _problems(caplog) == ["no room"]
+    assert "no room" in agent.reporter.status().problems
     assert not _saved_kubelet(web)
     is_full = False
     wait_until(lambda: _saved_kubelet(web), 5, "the state")

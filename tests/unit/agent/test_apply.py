@@ -426,6 +426,33 @@ def test_hand_over_whose_record_may_go_with_the_power_is_not_begun(
     assert bench.active == []
 
 
+def test_sync_that_fails_again_later_is_told_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for as long as it lasts, for the store and for the folder."""
+    bench.apply(activate(A))
+    real = bench.store_calls.fsync, bench.folder_calls.fsync
+
+    def broken(handle: int) -> None:
+        raise OSError(errno.EIO, "bad sector")
+
+    def fail() -> list[str]:
+        bench.store.write_state("kept", {"at": len(told(caplog))})
+        (path,) = bench.manifests.iterdir()
+        bench.store_calls.fsync = bench.folder_calls.fsync = broken
+        bench.folder._disk.changing(path.parent)
+        bench.store._disk.changing(bench.store.root)
+        for at in range(3):
+            assert not bench.apply(at=float(at))
+        bench.store_calls.fsync, bench.folder_calls.fsync = real
+        assert bench.apply(at=9.0)
+        return told(caplog)
+
+    lines = [f"cannot sync {p}: bad sector" for p in (bench.store.root, bench.manifests)]
+    assert fail() == [f"{line}; trying again" for line in lines]
+    assert len(fail()) == 4
+
+
 def test_parent_that_is_started_anew_is_forgotten_before_its_sandbox_ends(
     bench: Bench, runtime: FakeRuntime
 ) -> None:
