@@ -220,7 +220,8 @@ class Agent:
     def _follow_lease(self, plan: Plan, seen: Observation, now: Moment, is_amid: bool) -> Plan:
         """Hold the lease on while a hand-over is under way, and give it back after it.
 
-        Where it could not be taken, go on to ask for it while one may be to come.
+        Where it could not be taken, go on to ask for it while one may be to come, and return the
+        plan, woken for that.
         """
         if not isinstance(seen.pods, Known):
             return plan

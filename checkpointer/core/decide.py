@@ -16,9 +16,9 @@ from checkpointer.core.contact import Contact, ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.hand_over import (
     ended,
-    first_left,
     informed,
     is_under_way,
+    stage_zero_left,
     with_hand_over,
     with_hand_overs,
 )
@@ -181,7 +181,7 @@ def _step(
 def _turn(builder: _PlanBuilder, checkpoints: tuple[Checkpoint, ...], situation: Situation) -> Turn:
     """Return what is wanted of the other masters, by the hand-overs as they are after all steps."""
     left = [
-        first_left(c, builder.records.get(c.workload, c.record), situation)
+        stage_zero_left(c, builder.records.get(c.workload, c.record), situation)
         for c in checkpoints
         if c.workload in builder.steps
     ]

@@ -71,16 +71,16 @@ def with_hand_overs(situation: Situation, checkpoints: Iterable[Checkpoint]) -> 
 
 def with_hand_over(situation: Situation, checkpoint: Checkpoint, record: Record) -> Situation:
     """Return the situation with a hand-over of stage 0 that is under way, or has just begun."""
-    left = first_left(checkpoint, record, situation)
+    left = stage_zero_left(checkpoint, record, situation)
     if left <= situation.hand_over_left:
         return situation
     return replace(situation, hand_over_left=left)
 
 
-def first_left(checkpoint: Checkpoint, record: Record, situation: Situation) -> float:
+def stage_zero_left(checkpoint: Checkpoint, record: Record, situation: Situation) -> float:
     """Return the seconds until the deadline of a hand-over of stage 0; 0 when none is under way."""
-    is_first = bool(checkpoint.revisions) and checkpoint.revisions[0].stage == 0
-    if not is_first or not is_under_way(record.hand_over, situation.boot_id):
+    is_stage_zero = bool(checkpoint.revisions) and checkpoint.revisions[0].stage == 0
+    if not is_stage_zero or not is_under_way(record.hand_over, situation.boot_id):
         return 0.0
     return max(0.0, time_left(record.hand_over, situation))
 

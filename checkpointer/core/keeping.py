@@ -152,10 +152,10 @@ def _with_first_look(
     kubelet is minutes deep in its backoff by then, and three more would take as many times longer.
     """
     record = checkpoint.record
-    is_of_this_boot = record.issue == manifest.issue and record.issued_in == situation.boot_id
+    was_told = bool(record.issued_in) and record.issue == manifest.issue
     newest = max((c.created_at for c in containers), default=0)
     is_recent = situation.wall - newest / 1e9 < STEADY_SECONDS
-    if record.issued_in and is_of_this_boot and is_recent:
+    if was_told and record.issued_in == situation.boot_id and is_recent:
         return track if occupancy.parent_running else replace(track, excused_attempts=0)
     return _excused(track, containers)
 

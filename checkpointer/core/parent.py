@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from checkpointer.core.occupancy import Occupancy, whole_pods
 from checkpointer.core.plan import Track
-from checkpointer.core.runtime import ContainerState
+from checkpointer.core.runtime import Container, ContainerState
 
 QUICK_SECONDS, QUICK_DEATHS = 1.5, 2
 """How soon, from its making to the look that finds it dead, a container dies of a port that is
@@ -40,15 +40,23 @@ def with_parent(track: Track, occupancy: Occupancy, now: float) -> Track:
     return replace(track, parent_exits=exits, parent_crashes=track.parent_crashes + crashes)
 
 
+def died_since(before: Track, track: Track, occupancy: Occupancy) -> tuple[Container, ...]:
+    """Return the parent's containers that are dead in `track`, and were not yet in `before`.
+
+    Those that the first look finds are old ones.
+    """
+    if before.parent_exits is None or track.parent_exits is None:
+        return ()
+    new = track.parent_exits - before.parent_exits
+    return tuple(c for c in occupancy.parent_others if c.id in new)
+
+
 def with_quick_deaths(before: Track, track: Track, occupancy: Occupancy, wall: float) -> Track:
     """Return the track with what died since the look before held against its ports, or not.
 
     `wall` is the node's clock, as the runtime's times are.
     """
-    if before.parent_exits is None or track.parent_exits is None:
-        return track
-    new = track.parent_exits - before.parent_exits
-    lives = [wall - c.created_at / 1e9 for c in occupancy.parent_others if c.id in new]
+    lives = [wall - c.created_at / 1e9 for c in died_since(before, track, occupancy)]
     if not lives:
         return track
     is_quick = any(abs(seconds) <= QUICK_SECONDS for seconds in lives)

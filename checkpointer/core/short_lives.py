@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from checkpointer.core.checkpoint import Checkpoint, last_known_good
 from checkpointer.core.occupancy import Occupancy
+from checkpointer.core.parent import died_since
 from checkpointer.core.plan import Track
 from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import Container
@@ -52,8 +53,7 @@ def _death(occupancy: Occupancy, before: Track, track: Track) -> Container | Non
     """Return the newest container of the parent that has crashed since the look before."""
     if track.parent_crashes == before.parent_crashes:
         return None
-    new = (track.parent_exits or frozenset()) - (before.parent_exits or frozenset())
-    died = [c for c in occupancy.parent_others if c.id in new]
+    died = died_since(before, track, occupancy)
     return max(died, key=lambda container: container.created_at, default=None)
 
 

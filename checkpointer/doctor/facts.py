@@ -129,5 +129,5 @@ class Facts:
 
     @property
     def now(self) -> float:
-        """Return when this was looked at, in seconds of the Unix epoch."""
+        """When this was looked at, in seconds of the Unix epoch."""
         return self.moment.wall

@@ -14,7 +14,6 @@ from typing import Any
 from checkpointer.config import Config
 from checkpointer.core.checkpoint import Checkpoint
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Pod
 from checkpointer.core.snapshots import due_snapshots
 from checkpointer.core.workload import Workload, workload_of
@@ -23,7 +22,7 @@ from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.images import ImageService
 from checkpointer.node.kubeconfig import read_kubeconfig
-from checkpointer.node.kubelet import Kubelet
+from checkpointer.node.kubelet import Kubelet, read_moment
 from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.node.pods import RawPod, list_pods
 from checkpointer.observe import PodReader
@@ -110,8 +109,9 @@ def _take(config: Config, node_name: str, runtime: ImageService | None) -> tuple
         raw = {pod["metadata"]["uid"]: pod for pod in list_pods(client, node_name)}
         kubelet = Kubelet(config.kubelet_directory, config.snapshot.max_material_bytes)
         reader = PodReader(selection(config.selection), kubelet)
-        pods = reader.read(tuple(raw.values()), _now()).pods
-        due = due_snapshots(pods, {}, {}, frozenset(), (), config.timing, _now().monotonic)
+        now = read_moment(config.boot_id_file)
+        pods = reader.read(tuple(raw.values()), now).pods
+        due = due_snapshots(pods, {}, {}, frozenset(), (), config.timing, now.monotonic)
         server = (config.endpoints or (read_kubeconfig(config.kubeconfig).server,))[0]
         settings = snapshot_settings(config, node_name, server)
         snapshooter = Snapshooter(store, kubelet, client, settings)
@@ -176,7 +176,3 @@ def _checkpoint(store: Store, workload: Workload) -> Checkpoint | None:
     if isinstance(stored, Unknown):
         raise CheckpointerError(stored.reason)
     return next((one for one in stored.value.checkpoints if one.workload == workload), None)
-
-
-def _now() -> Moment:
-    return Moment("", time.clock_gettime(time.CLOCK_BOOTTIME), time.time())

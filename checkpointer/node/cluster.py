@@ -14,6 +14,7 @@ from checkpointer.core.cluster import ClusterIdentity
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.kubeconfig import read_kubeconfig
+from checkpointer.store import layout
 from checkpointer.store.revisions import Store
 
 STATE = "cluster"
@@ -42,9 +43,9 @@ class ClusterPin:
     ) -> None:
         self._kubeconfig, self._api, self._store = kubeconfig, api, store
         self._read_only = read_only
-        self._path = store.root / ".state" / f"{STATE}.json"
+        self._path = store.root / layout.STATE / f"{STATE}.json"
         self._asked: tuple[float, int] | None = None
-        self._known: frozenset[str] = frozenset()
+        self._parents: frozenset[str] = frozenset()
         self._asked_at = 0.0
         self._answer: Fact[bool] = Unknown("the cluster has not been identified yet")
         self._unsaved: ClusterIdentity | None = None
@@ -66,8 +67,8 @@ class ClusterPin:
             return self._told(Unknown(f"{self._kubeconfig}: {error.strerror}"))
         is_old = now - self._asked_at >= ASK_SECONDS
         is_unsure = is_missing or self._answer != Known(True)
-        if asked != self._asked or not parents <= self._known or (is_unsure and is_old):
-            self._asked, self._asked_at, self._known = asked, now, parents
+        if asked != self._asked or not parents <= self._parents or (is_unsure and is_old):
+            self._asked, self._asked_at, self._parents = asked, now, parents
             self._told(self._look())
         if self._unsaved is not None and self._answer == Known(True):
             self._save(self._unsaved)

@@ -33,7 +33,7 @@ KEPT_SECONDS = 86400.0
 """For how long an address is kept that the endpoints do not name any more."""
 EXACT_SECONDS = 3600.0
 """How exactly it is noted when one was last named: each note is a write to the disk."""
-ALONE_SECONDS = 60.0
+ONLY_ONE_SECONDS = 60.0
 """For how long the endpoints must have named one address only, for that to be believed. It takes
 others 15 s to drop out of them, and a restart about a minute to be back."""
 UNCHANGED_SECONDS = 2.0
@@ -116,7 +116,7 @@ def _is_settled(metadata: Mapping[str, Any], wall: float) -> bool:
         return False
     made = _seconds(metadata.get("creationTimestamp"))
     is_unchanged = made is not None and changed - made <= UNCHANGED_SECONDS
-    return is_unchanged or wall - changed >= ALONE_SECONDS
+    return is_unchanged or wall - changed >= ONLY_ONE_SECONDS
 
 
 def _seconds(time: Any) -> float | None:

@@ -235,7 +235,7 @@ def build_status(
             for checkpoint in checkpoints
         ),
         refused=refused,
-        unprotected=_unprotected(cycle, checkpoints, refused, verdicts),
+        unprotected=_unprotected(cycle, checkpoints, refused, failed, verdicts),
         unknown=unknown_sources(seen),
         problems=(
             *cycle.problems,
@@ -253,7 +253,8 @@ def build_protection(cycle: Cycle, verdicts: Mapping[Workload, Verdict]) -> Prot
     it is asked for after each one."""
     checkpoints, itself = _checkpoints(cycle.seen), cycle.seen.itself
     own = itself.workload if itself is not None else None
-    found = _unprotected(cycle, checkpoints, _refused_pods(cycle, verdicts), verdicts)
+    refused, failed = _refused_pods(cycle, verdicts), _failed_snapshots(cycle, verdicts)
+    found = _unprotected(cycle, checkpoints, refused, failed, verdicts)
     return Protection(
         sum(checkpoint.workload != own for checkpoint in checkpoints),
         tuple(one.workload for one in found),
@@ -404,10 +405,10 @@ def _unprotected(
     cycle: Cycle,
     checkpoints: tuple[Checkpoint, ...],
     refused: tuple[RefusedPod, ...],
+    failed: Mapping[Workload, str],
     verdicts: Mapping[Workload, Verdict],
 ) -> tuple[Unprotected, ...]:
     stored = {checkpoint.workload for checkpoint in checkpoints}
-    failed = _failed_snapshots(cycle, verdicts)
     reasons = {workload: failed[workload] for workload in failed.keys() - stored}
     reasons |= {one.workload: "; ".join(one.reasons) for one in refused}
     return find_unprotected(cycle.seen, checkpoints, reasons, verdicts, cycle.now)
@@ -425,10 +426,10 @@ def _reasons(
     if pod.fault:
         return (pod.fault,)
     verdict = verdicts.get(pod.workload)
-    if verdict is not None and verdict.outcome is Outcome.REFUSED:
-        return _sentences(verdict.refusals)
-    is_judged = verdict is not None  # then it can be, and only the snapshot has failed
-    return (failures[pod.uid],) if pod.uid in failures and not is_judged else ()
+    if verdict is None:
+        return (failures[pod.uid],) if pod.uid in failures else ()
+    # What was judged and not refused can be checkpointed: only its snapshot has failed.
+    return _sentences(verdict.refusals) if verdict.outcome is Outcome.REFUSED else ()
 
 
 def _failed_snapshots(cycle: Cycle, verdicts: Mapping[Workload, Verdict]) -> dict[Workload, str]:

@@ -240,7 +240,7 @@ class Disk:
 
     @property
     def is_unfinished(self) -> bool:
-        """Tell whether a change has failed whose folder may not be on disk."""
+        """Whether a change has failed whose folder may not be on disk."""
         return bool(self._changed)
 
     def finish(self) -> None:

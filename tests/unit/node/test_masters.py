@@ -12,12 +12,12 @@ from checkpointer.core.contact import ProbeOutcome, ProbeResult
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.turns import Absence, Away, Masters, Named, Others
 from checkpointer.node.masters import (
-    ALONE_SECONDS,
     ENDPOINTS,
     EXACT_SECONDS,
     KEPT_SECONDS,
     LABELLED,
     NOT_ALONE_YET,
+    ONLY_ONE_SECONDS,
     UNREAD,
     WAITING_SECONDS,
     OtherMasters,
@@ -110,9 +110,9 @@ def test_a_single_api_server_needs_no_more_questions() -> None:
     ("changed", "is_believed"),
     [
         ((MADE + 1.0,), True),
-        ((MADE + 9.0 - ALONE_SECONDS, MADE + 1.0), True),
-        ((MADE + 1e6 - ALONE_SECONDS,), True),
-        ((MADE + 1e6 - ALONE_SECONDS + 1.0,), False),
+        ((MADE + 9.0 - ONLY_ONE_SECONDS, MADE + 1.0), True),
+        ((MADE + 1e6 - ONLY_ONE_SECONDS,), True),
+        ((MADE + 1e6 - ONLY_ONE_SECONDS + 1.0,), False),
         ((MADE, MADE + 1e6), False),
         ((), False),
     ],
