@@ -178,18 +178,21 @@ def _under_way(
     if isinstance(occupancy, Unknown):
         return Step(Standing("handing over", f"the runtime: {occupancy.reason}"), track)
     found = occupancy.value
+    if found.copy_running:
+        track = replace(track, copy_ran_at=situation.now)
     if is_reachable and isinstance(pods, Known):
         stays = [p for p in pods.value if p.stays]
         if not stays and _is_given_up_by_all(pods.value, record.hand_over, track, situation):
             gone = replace(record, hand_over=hand_over.ended(record.hand_over))
             return Step(Standing("standby", "a parent"), track, record=gone)
         if any(p.ready and is_current(p, found.parent_up) for p in stays):
+            if (left := _unproved_for(record.hand_over, track, situation)) > 0:
+                standing = Standing("handing over", f"its parent to stay Ready, {left:.0f} s more")
+                return Step(standing, track, wake_in=left)
             done = replace(record, hand_over=HandOver(), failed=())
             return Step(Standing("standby"), replace(track, parent_crashes=0), record=done)
         if not stays and situation.is_own_cluster and not _has_to_be_here(revision, record):
             return Step(Standing("handing over", "a parent"), track)
-    if found.copy_running:
-        track = replace(track, copy_ran_at=situation.now)
     if _dies_for_the_api(revision, situation):
         track = replace(track, parent_crashes=0)
     elif not record.hand_over.is_owed:
@@ -317,11 +320,26 @@ def _parent_needs(
     if contact.state is ContactState.LOST and not contact.is_gone:
         return "the API, which answers again"
     served_at = contact.last_answer
-    ended_at = max(way.since, track.copy_ran_at or way.since)
-    has_served = served_at is not None and served_at > ended_at + LAST_ANSWER_SECONDS
+    has_served = served_at is not None and served_at > _ended_at(way, track) + LAST_ANSWER_SECONDS
     if is_down or is_dead or (is_missed and not has_served):
         return None
     return "its parent to be Ready"
+
+
+def _unproved_for(way: HandOver, track: Track, situation: Situation) -> float:
+    """Return for how many seconds more a parent's readiness may be its copy's.
+
+    Its first probe may have reached the copy just before that was killed; were it believed,
+    another master would begin while neither of the two serves.
+    """
+    if way.is_owed or hand_over.time_left(way, situation) <= 0:
+        return 0.0
+    return _ended_at(way, track) + LAST_ANSWER_SECONDS - situation.now
+
+
+def _ended_at(way: HandOver, track: Track) -> float:
+    """Return when the copy that made way was last there."""
+    return max(way.since, track.copy_ran_at or way.since)
 
 
 def _grace_left(

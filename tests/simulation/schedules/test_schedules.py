@@ -604,6 +604,18 @@ def test_an_api_server_that_has_not_served_for_long_holds_no_other_one_up(folder
     assert len(world.invariants.api_gaps) == 1
 
 
+def test_a_parent_probed_at_its_dying_copy_holds_the_turn(folder: Path) -> None:
+    """Ready by its copy's last answer, it does not serve yet: the next master still waits."""
+    events = (
+        Event(9.75, "power cut", node=2, seconds=22.87, choice=53),
+        Event(14.33, "power cut everywhere"),
+        Event(25.15, "kubelet restart", seconds=270.08, choice=6),
+    )
+    plain = schedule("masters with plugins", *events, length=30.0)
+    world = World(replace(plain, seed=1005085, has_lease=True, replaces=True), folder)
+    assert world.run().broken is None
+
+
 def test_a_pod_that_nobody_can_make_is_waited_for(folder: Path) -> None:
     """The API answers, so that no copy comes; it runs again with a controller-manager that does."""
     rots = Event(1.0, "revision rots", kind=1, seconds=30.0, choice=1)

@@ -9,6 +9,7 @@ import pytest
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, choose_revision
 from checkpointer.core.contact import Contact
 from checkpointer.core.facts import Known, Unknown
+from checkpointer.core.lease import Turn
 from checkpointer.core.observation import KubeletRun, Pod
 from checkpointer.core.plan import Activate, Kill, Memory, StartAnew, Track
 from checkpointer.core.runtime import ContainerState, Runtime
@@ -678,6 +679,38 @@ def test_a_hand_over_ends_when_the_parent_is_ready() -> None:
     plan = node.but(runtime=Known(PARENT_RUNS)).decide(NOW + 20)
     assert plan.standings[API] == Standing("standby")
     assert plan.records[API] == Record(parents=("parent-uid",), issue=4)
+
+
+def test_a_parent_that_is_ready_at_once_may_have_been_probed_at_its_copy() -> None:
+    """Its first probe came before the copy was dead: the turn of the masters is not over yet."""
+    node = RELEASED.but(
+        contact=reachable(), pods=Known((pod(), OTHER_POD)), runtime=Known(PARENT_RUNS)
+    )
+    plan = node.decide(NOW + 1)
+    assert plan.standings[API] == Standing("handing over", "its parent to stay Ready, 4 s more")
+    assert (plan.records, plan.turn) == ({}, Turn.KEPT)
+    assert plan.wake_in <= 4.0
+    assert node.then(plan).decide(NOW + 5).records[API].hand_over == HandOver()
+
+
+def test_its_copys_grace_counts_before_a_parent_is_ready() -> None:
+    """A copy that is never killed answers until its end."""
+    stored = checkpoint(API, revision(graceful=True), record=GIVEN_WAY.value[0].record)
+    beside = Runtime(
+        (*COPY_RUNS.sandboxes, *PARENT_RUNS.sandboxes),
+        (*COPY_RUNS.containers, *PARENT_RUNS.containers),
+    )
+    node = RELEASED.but(
+        contact=reachable(),
+        checkpoints=Known((stored,)),
+        pods=Known((pod(), OTHER_POD)),
+        runtime=Known(beside),
+    )
+    plan = node.decide(NOW + 20)
+    assert plan.records == {}
+    node = node.then(plan).but(runtime=Known(PARENT_RUNS))
+    assert node.decide(NOW + 24).records == {}
+    assert node.decide(NOW + 25).records[API].hand_over == HandOver()
 
 
 def test_containers_that_die_together_are_one_death_of_the_parent() -> None:
