@@ -12,7 +12,6 @@ import logging
 import queue
 import socket
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -55,6 +54,7 @@ from checkpointer.report.reporter import Reporter, read_clocks
 from checkpointer.settings import check, selection, snapshot_settings
 from checkpointer.store.own import OWN_STATE, own_state, parse_own
 from checkpointer.store.revisions import Store
+from checkpointer.values import replace
 
 if TYPE_CHECKING:
     from checkpointer.node.cri import ContainerRuntime

@@ -14,14 +14,14 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from checkpointer.core.rules import ContactRules, Rules
 from checkpointer.errors import CheckpointerError, printable
 from checkpointer.shallow_yaml import loader
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 API_VERSION = "checkpointer.alpha.coreos.com/v1alpha1"
 KIND = "CheckpointerConfiguration"

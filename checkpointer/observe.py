@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ from checkpointer.node.kubelet import Kubelet
 from checkpointer.node.manifests import ManifestFolder
 from checkpointer.store.revisions import Store
 from checkpointer.troubles import troubles
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 if TYPE_CHECKING:
     from checkpointer.node.cri import ContainerRuntime

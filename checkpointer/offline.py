@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from checkpointer import __version__
@@ -39,6 +38,7 @@ from checkpointer.report.status import (
 from checkpointer.store.own import own_workload
 from checkpointer.store.revisions import Store
 from checkpointer.troubles import troubles
+from checkpointer.values import replace
 
 if TYPE_CHECKING:
     from checkpointer.node.inquiry import Inquiry

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -40,7 +39,7 @@ from checkpointer.settings import SnapshotSettings
 from checkpointer.store.errors import DiskError, MaterialError
 from checkpointer.store.material import RenderedVolume
 from checkpointer.store.revisions import NewRevision, Store
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ it anew.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +41,7 @@ from checkpointer.store.errors import MaterialError, StoreError
 from checkpointer.store.files import list_names, read_file
 from checkpointer.store.material import RenderedVolume
 from checkpointer.store.revisions import NewRevision, Store
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 _LIMIT = 10 * 2**20
 

@@ -13,7 +13,6 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -33,6 +32,7 @@ from checkpointer.node.patience import check_answers
 from checkpointer.settings import check, selection, snapshot_settings
 from checkpointer.store.own import own_workload
 from checkpointer.store.revisions import Store
+from checkpointer.values import replace
 
 if TYPE_CHECKING:
     from checkpointer.node.api import ApiClient

@@ -12,7 +12,6 @@ import os
 import pwd
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from checkpointer.cli.command import EXIT_UNDER_WAY, RefusedError, UsageError
@@ -26,6 +25,7 @@ from checkpointer.core.occupancy import occupancy_of
 from checkpointer.core.workload import Workload
 from checkpointer.report.status import timestamp
 from checkpointer.store.lock import InstanceLock
+from checkpointer.values import replace
 
 if TYPE_CHECKING:
     from checkpointer.core.plan import Action

@@ -7,8 +7,6 @@ for its parent goes by the hand-over's own rules: its deadline, not the loss of 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from checkpointer.core import hand_over
 from checkpointer.core.backoff import dead_of, is_in_use, kubelet_knows, start_in
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
@@ -28,6 +26,7 @@ from checkpointer.core.plan import Activate, Kill, StartAnew, Track
 from checkpointer.core.short_lives import is_short_lived, with_short_lives
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
+from checkpointer.values import replace
 
 LAST_ANSWER_SECONDS = 5.0
 """How long after the end of the released copy an answer may still be its own."""

@@ -8,7 +8,6 @@ facts after its plan was applied, it plans nothing more.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from checkpointer.core.activation import activation
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Record
@@ -59,6 +58,7 @@ from checkpointer.core.situation import Situation, Step, situation_of
 from checkpointer.core.snapshots import due_snapshots
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
+from checkpointer.values import replace
 
 _UNINSTALLED_TICK_SECONDS = 5.0
 """How soon to look again while the installation is gone: the grace is counted while looking."""

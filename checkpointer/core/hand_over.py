@@ -11,7 +11,6 @@ same template, the template is proved: what failed was around it, and that may c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision
 from checkpointer.core.facts import Fact, Known
@@ -21,6 +20,7 @@ from checkpointer.core.plan import Track
 from checkpointer.core.short_lives import is_short_lived
 from checkpointer.core.situation import Situation
 from checkpointer.core.workload import template_of
+from checkpointer.values import replace
 
 CRASHES = 2
 """Deaths of the parent that end a hand-over before its deadline. One may be a lost race for the

@@ -6,8 +6,6 @@ not release it. While it is held released nothing activates it, whatever contact
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from checkpointer.core.checkpoint import (
     ActiveManifest,
     Checkpoint,
@@ -24,6 +22,7 @@ from checkpointer.core.plan import Activate, Kill, Release, Track
 from checkpointer.core.release import release
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
+from checkpointer.values import replace
 
 KILL_AFTER_SECONDS = 30.0
 """How long the kubelet may take to stop a copy whose manifest was taken out by hand. One that has

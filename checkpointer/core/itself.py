@@ -14,7 +14,6 @@ without our pod proves nothing, for it is as empty while the controller-manager 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import replace
 
 from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, OwnRecord, choose_revision
 from checkpointer.core.contact import ContactState
@@ -34,7 +33,7 @@ from checkpointer.core.rules import Rules
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import Workload
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 TRIES = 3
 """How often the agent gives way to a revision of itself that then does not come to work."""

@@ -7,8 +7,6 @@ node waits for. Nor beside a parent that runs: it would fight it for its ports.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from checkpointer.core.checkpoint import (
     ActiveManifest,
     Checkpoint,
@@ -23,6 +21,7 @@ from checkpointer.core.plan import Activate, Track
 from checkpointer.core.runtime import Container, ContainerState
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
+from checkpointer.values import replace
 
 STEADY_SECONDS = 600.0
 """How long a copy must run for its restarts to be forgiven: the kubelet's backoff resets then."""

@@ -12,13 +12,12 @@ away, is seen to be away by that (`turns`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import Enum
 
 from checkpointer.core.checkpoint import Checkpoint, Record
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.workload import Workload
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 LONGEST_SECONDS = 60.0
 """A crashed holder blocks nobody for longer, whatever the lease says."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 from checkpointer.core.occupancy import Occupancy, whole_pods
 from checkpointer.core.plan import Track
 from checkpointer.core.runtime import Container, ContainerState
+from checkpointer.values import replace
 
 QUICK_SECONDS, QUICK_DEATHS = 1.5, 2
 """How soon, from its making to the look that finds it dead, a container dies of a port that is

@@ -9,7 +9,6 @@ stays Ready proves nothing about the revision that was taken of the new one.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
 from checkpointer.core.checkpoint import Checkpoint, Record
 from checkpointer.core.contact import ContactState
@@ -18,6 +17,7 @@ from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Attempt, Memory
 from checkpointer.core.situation import Situation
 from checkpointer.core.workload import Workload
+from checkpointer.values import replace
 
 
 def settled(

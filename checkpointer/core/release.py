@@ -6,8 +6,6 @@ parent that was given way to.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from checkpointer.core import hand_over
 from checkpointer.core.checkpoint import (
     ActiveManifest,
@@ -28,6 +26,7 @@ from checkpointer.core.replacement import with_replacement
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
 from checkpointer.core.workload import template_of
+from checkpointer.values import replace
 
 
 def release(

@@ -8,14 +8,13 @@ any other controller may put the new pod on another node.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from checkpointer.core.checkpoint import Checkpoint, Record, Replaced
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import ReplaceParent
 from checkpointer.core.situation import Situation, Step
+from checkpointer.values import replace
 
 BEYOND_SECONDS = 30.0
 """A parent whose next start is nearer is not deleted: a new pod takes some ten seconds."""

@@ -8,8 +8,6 @@ counted in time that the agent has lived through, never read off a clock.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from checkpointer.core.checkpoint import Record
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -17,6 +15,7 @@ from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Track
 from checkpointer.core.replacement import is_awaited
 from checkpointer.core.situation import Situation
+from checkpointer.values import replace
 
 RECORD_STEP_SECONDS = 30.0
 """How much absence may be forgotten with the agent; less would write to disk more often."""

@@ -8,8 +8,6 @@ is not given up for them: that dies of something around it (etcd, say), as would
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from checkpointer.core.checkpoint import Checkpoint, last_known_good
 from checkpointer.core.occupancy import Occupancy
 from checkpointer.core.parent import died_since
@@ -18,6 +16,7 @@ from checkpointer.core.rules import Rules
 from checkpointer.core.runtime import Container
 from checkpointer.core.situation import Situation
 from checkpointer.core.workload import template_of
+from checkpointer.values import replace
 
 
 def with_short_lives(

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,7 +41,7 @@ from checkpointer.store.contents import Stored
 from checkpointer.store.errors import DiskError
 from checkpointer.store.revisions import Store
 from checkpointer.store.safety import check_folder
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 LEFTOVERS = ("inactive-manifests", "checkpoint-secrets", "checkpoint-configmaps")
 """Folders of the bootkube checkpointer and its heirs, beside the manifest folder."""

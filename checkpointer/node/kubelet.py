@@ -11,7 +11,6 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -21,6 +20,7 @@ from checkpointer.manifest.mounted import PLUGINS, MountedVolume
 from checkpointer.store.errors import CannotTellError, MaterialError
 from checkpointer.store.material import RenderedVolume
 from checkpointer.store.rendered import DATA, SIZE_LIMIT, read_rendered
+from checkpointer.values import replace
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

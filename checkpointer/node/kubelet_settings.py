@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.images import NEVER_VERIFY, PRELOADED, PullPolicy
 from checkpointer.shallow_yaml import loader
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 PROC = Path("/proc")
 DEFAULT_ROOT = "/var/lib/kubelet"

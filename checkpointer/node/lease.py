@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -27,6 +26,7 @@ from checkpointer.core.lease import (
 from checkpointer.core.moment import Moment
 from checkpointer.errors import ApiError
 from checkpointer.manifest.answers import object_misfit
+from checkpointer.values import replace
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from checkpointer.core.contact import (
 from checkpointer.core.rules import ContactRules
 from checkpointer.errors import CheckpointerError
 from checkpointer.node.kubeconfig import Kubeconfig, KubeconfigError, read_kubeconfig
+from checkpointer.values import replace
 
 log = logging.getLogger(__name__)
 

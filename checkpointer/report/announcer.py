@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +30,7 @@ from checkpointer.report.events import (
 from checkpointer.report.happenings import Happening, Kind, precise_timestamp
 from checkpointer.report.history import read_history
 from checkpointer.store.revisions import Store
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 log = logging.getLogger(__name__)
 

@@ -6,14 +6,13 @@ Only changes are happenings; a state that lasts is the status. None holds a secr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from checkpointer.core.workload import Workload
 from checkpointer.errors import printable
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 
 class Kind(Enum):

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from checkpointer import __version__
@@ -44,6 +43,7 @@ from checkpointer.report.status import (
 from checkpointer.report.tally import Tally
 from checkpointer.report.verdicts import Verdicts
 from checkpointer.store.revisions import Store
+from checkpointer.values import replace
 
 if TYPE_CHECKING:
     from checkpointer.report.http import HTTP

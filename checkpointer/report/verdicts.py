@@ -9,10 +9,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import astuple, replace
+from dataclasses import astuple
 
 from checkpointer.core.workload import Workload
 from checkpointer.manifest.verdict import Outcome, Verdict
+from checkpointer.values import replace
 
 
 class Verdicts:

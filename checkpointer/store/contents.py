@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 from checkpointer.core.checkpoint import Checkpoint, Record
@@ -21,7 +20,7 @@ from checkpointer.store.files import list_names
 from checkpointer.store.layout import SOCKET, STATE, workload_folder
 from checkpointer.store.safety import check_folder
 from checkpointer.store.system_calls import SystemCalls
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import field, replace
+from dataclasses import field
 from enum import Enum
 
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 
 class Kind(Enum):

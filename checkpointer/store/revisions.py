@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ from checkpointer.store.staging import check_volumes, stage, writable
 from checkpointer.store.state import read_state, write_state
 from checkpointer.store.system_calls import SystemCalls
 from checkpointer.store.token import is_token, token_expiry
-from checkpointer.values import dataclass
+from checkpointer.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field, fields, replace
+from dataclasses import field, fields
 
-from checkpointer.values import dataclass
+import pytest
+
+from checkpointer.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,23 @@ def test_a_value_is_a_dataclass() -> None:
     assert [f.name for f in fields(Point)] == ["x", "y"]
     assert replace(Point(1), y=5).y == 5
     assert not hasattr(Point(1), "__dict__")
+
+
+@dataclass(frozen=True)
+class Only:
+    one: tuple[int, ...] = ()
+
+
+def test_a_copy_differs_in_what_is_named_alone() -> None:
+    point = Point(1, y=2)
+    assert replace(point, x=5).y == 2
+    assert (point.x, replace(point, x=5), replace(point) is point) == (1, Point(5), False)
+    assert (replace(Only()), replace(Only(), one=(3,))) == (Only(), Only((3,)))
+
+
+def test_a_copy_has_no_field_that_its_class_has_not() -> None:
+    with pytest.raises(KeyError, match="z"):
+        replace(Point(1), z=5)  # type: ignore[call-arg]
 
 
 def test_what_is_not_frozen_has_no_hash() -> None:
