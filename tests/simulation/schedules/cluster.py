@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -164,6 +164,7 @@ class Cluster:
     """Those that API servers need most of."""
     way_names: frozenset[str] = frozenset()
     """Those by which nodes reach it."""
+    _pods_of: dict[str, tuple[ApiPod, ...]] = field(default_factory=dict)
     _made: int = 0
     _is_poked: bool = False
 
@@ -174,6 +175,8 @@ class Cluster:
         With those that follow another one and died twice soon after their start, for nobody can
         tell them from those that do so by themselves. A third death may be a lost race for a port.
         """
+        if not self.kills and not self.lives:
+            return self.broken
         killed = {one for one, count in self.kills.items() if count > 1 and one[1] > 1}
         return self.broken | self.lives.keys() | killed
 
@@ -229,8 +232,11 @@ class Cluster:
     def is_wanted(self, kind: Kind, node: str) -> bool:
         return (kind.name, node) not in self.unwanted
 
-    def pods_of(self, node: str) -> list[ApiPod]:
-        return [pod for pod in self.pods.values() if pod.node == node]
+    def pods_of(self, node: str) -> Sequence[ApiPod]:
+        """Return this node's pods: asked often, so kept until one comes or goes."""
+        if node not in self._pods_of:
+            self._pods_of[node] = tuple(pod for pod in self.pods.values() if pod.node == node)
+        return self._pods_of[node]
 
     def changed(self, pod: ApiPod) -> None:
         """Note that a pod was changed, and tell whoever watches."""
@@ -251,6 +257,7 @@ class Cluster:
     def finish(self, pod: ApiPod) -> None:
         """Take a pod out of the API."""
         if self.pods.pop(pod.uid, None) is not None:
+            self._pods_of.clear()
             self.tell()
 
     def poke(self) -> None:
@@ -306,3 +313,4 @@ class Cluster:
         self._made += 1
         pod = ApiPod(f"uid-{self._made:05d}", kind, node, self.versions[kind.name])
         self.pods[pod.uid] = pod
+        self._pods_of.clear()

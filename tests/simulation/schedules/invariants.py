@@ -439,7 +439,8 @@ class Invariants:
 
     def _is_allowed(self, node: Node, kind: Kind, can_use_api: bool) -> bool:
         """Tell whether a sound node has all it needs for the workload to run."""
-        if kind.name in node.tampered | node.damaged | node.bad_copies:
+        name = kind.name
+        if name in node.tampered or name in node.damaged or name in node.bad_copies:
             return False
         cluster = self._world.cluster
         if not cluster.is_wanted(kind, node.name):
@@ -460,8 +461,9 @@ class Invariants:
         controller-manager is of a version that cannot start.
         """
         cluster = self._world.cluster
-        if any(p.kind is kind and not p.is_terminating for p in cluster.pods_of(node.name)):
-            return True
+        for pod in cluster.pods_of(node.name):  # in every step: no generator
+            if pod.kind is kind and not pod.is_terminating:
+                return True
         controllers = [one for one in cluster.kinds if one.is_controller]
         can_run = (not self._is_broken(n, c) for n in self._world.nodes for c in controllers)
         return kind.is_controller or cluster.controllers_run() or any(can_run)

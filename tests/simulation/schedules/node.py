@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -190,7 +191,7 @@ class Node:
             return ProbeOutcome.FAILED, 0.001
         return _ANSWERS[self.fault] if self.fault else (ProbeOutcome.ANSWERED, 0.005)
 
-    def listed(self, for_kubelet: bool) -> list[ApiPod]:
+    def listed(self, for_kubelet: bool) -> Sequence[ApiPod]:
         """Return this node's pods as the API tells of them, truly or not."""
         pods = self.cluster.pods_of(self.name)
         if not self.lie or (for_kubelet and not self.lies_to_kubelet):
