@@ -13,38 +13,27 @@ import queue
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from checkpointer.apply import Applier
 from checkpointer.config import Config
-from checkpointer.core.checkpoint import OwnRecord
-from checkpointer.core.contact import ContactState, ProbeResult
+from checkpointer.core.contact import ContactState
 from checkpointer.core.decide import decide, needs_runtime
 from checkpointer.core.facts import Fact, Known, Unknown
-from checkpointer.core.itself import to_record
-from checkpointer.core.lease import HOLD_SECONDS, Claim, Turn, under_way_since
+from checkpointer.core.lease import Turn
 from checkpointer.core.moment import Moment
 from checkpointer.core.observation import Observation
 from checkpointer.core.plan import Memory, Plan, Snapshot
 from checkpointer.core.sentence import sentence
-from checkpointer.core.turns import Masters, has_company, has_others
 from checkpointer.errors import CheckpointerError
+from checkpointer.kept_memory import KeptMemory
 from checkpointer.manifest.render import mark_of
+from checkpointer.master_turns import MasterTurns
 from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.folders import FolderWatch
 from checkpointer.node.installation import Installation, read_pod_uid
 from checkpointer.node.kubeconfig import read_kubeconfig
 from checkpointer.node.kubelet import Kubelet, read_boot_id
-from checkpointer.node.lease import HandOverLease
-from checkpointer.node.masters import (
-    NOT_ALONE_YET,
-    WAITING_SECONDS,
-    OtherMasters,
-    as_state,
-    from_state,
-    read_masters,
-)
 from checkpointer.node.patient_manifests import PatientManifestFolder
 from checkpointer.node.pods import NodePods
 from checkpointer.node.probe import Prober, prober_of
@@ -52,7 +41,6 @@ from checkpointer.observe import Observer, PodReader, RawPod
 from checkpointer.report.problems import Problems
 from checkpointer.report.reporter import Reporter, read_clocks
 from checkpointer.settings import check, selection, snapshot_settings
-from checkpointer.store.own import OWN_STATE, own_state, parse_own
 from checkpointer.store.revisions import Store
 from checkpointer.values import replace
 
@@ -61,10 +49,6 @@ if TYPE_CHECKING:
     from checkpointer.node.cri_events import Watch
 
 log = logging.getLogger(__name__)
-
-MASTERS_RETRY_SECONDS = 2.0
-"""How soon to ask again for the masters while they are not known, longer each time: a new API
-server tells its own address only after a while."""
 
 SHORTEST_PAUSE_SECONDS = 0.05
 """Between two cycles, however many events come in: the agent never loops hot."""
@@ -75,19 +59,11 @@ FIRST_FAULT_PAUSE_SECONDS = 0.25
 EVENTS_CLOSE_SECONDS = 1.0
 """How long an agent that ends by itself, with --once, waits for its last Events to be posted."""
 
-MASTERS_STATE = "masters"
-"""Name of the state in the store that holds the control plane's nodes, for a start without API."""
-MASTER_TIMEOUT_SECONDS = 0.5
-"""How long another master's API server may take to answer, while a hand-over waits for that."""
-
 LOOK_SECONDS = 0.05
 """How long the runtime may take while somebody waits for the status, who does not wait for long."""
 
 LEFT_SECONDS = 60.0
 """How long an agent that has left waits to be ended by the kubelet, which could start it anew."""
-
-CONTACT_STATE = "contact"
-"""Name of the state in the store that holds the kubelet's run last seen with contact."""
 
 
 class Wake:
@@ -153,6 +129,7 @@ class Agent:
         """The state of contact that the last decision was made on."""
         self._is_settled = False
         """Whether the last decision was made on contact that was judged, and its pods."""
+        self._kept = KeptMemory(self._store)
         self._memory = Memory()
         self._problems = Problems()
         self.reporter = Reporter(
@@ -171,74 +148,24 @@ class Agent:
         self._applier.on_done = self.reporter.recorder.done
         self._applier.on_failed = self.reporter.recorder.failed
         self._prober.on_result = self.reporter.tally.probed
-        self._unsaved: dict[str, str] = {}
-        """Why a state of the node could not be saved, by its name."""
-        self._own_saved = OwnRecord()
         self._told: tuple[object, ...] = ()
         self._faults = 0
         """Cycles in a row that failed."""
         self._is_carried = True
         """Whether the last plan was made on what the API knows and all of it could be applied."""
         self._boot_id = ""
-        self._masters: Fact[Masters] = Unknown("the store has not been read yet")
-        self._masters_due_at, self._masters_pause = 0.0, MASTERS_RETRY_SECONDS
-        self._others = OtherMasters(self._ask_master, lambda: self._now().monotonic)
-        self._lease = self._make_lease()
+        self._turns = self._make_turns()
 
-    def _make_lease(self) -> HandOverLease:
-        config = self._config
-        return HandOverLease(
-            self._pods,
-            config.hand_over.lease_namespace,
+    def _make_turns(self) -> MasterTurns:
+        return MasterTurns(
+            self._config,
             self._node_name,
-            config.timing.hand_over_seconds,
+            self._store,
+            self._pods,
+            self._prober,
+            lambda: self._now().monotonic,
+            self._dry_run,
         )
-
-    def _ask_for_turn(self, seen: Observation, now: Moment) -> Observation:
-        """Ask whether the other API servers are there, and if so for the lease."""
-        self._others.look(self._masters)
-        seen = replace(seen, others=self._others.told)
-        hand_over_seconds = self._rules.hand_over_seconds
-        if not has_company(seen.others, seen.contact, now.monotonic, hand_over_seconds):
-            return seen
-        if seen.claim is Claim.OPEN:
-            self._lease.take(now)
-        return replace(seen, claim=self._lease.claim(now.monotonic))
-
-    def _follow_others(self, plan: Plan, is_amid: bool) -> Plan:
-        """Count on for how long another master has been away, while a hand-over may wait for it."""
-        if not is_amid:
-            self._others.forget()
-            return plan
-        look_in = self._others.look_in()
-        if look_in is None:
-            return plan
-        if look_in <= 0:
-            self._others.look(self._masters)
-        return replace(plan, wake_in=min(plan.wake_in, look_in or WAITING_SECONDS))
-
-    def _follow_lease(self, plan: Plan, seen: Observation, now: Moment, is_amid: bool) -> Plan:
-        """Hold the lease on while a hand-over is under way, and give it back after it.
-
-        Where it could not be taken, go on to ask for it while one may be to come, and return the
-        plan, woken for that.
-        """
-        if not isinstance(seen.pods, Known):
-            return plan
-        if not self._lease.is_held:
-            try_in = self._lease.try_again(now) if is_amid and not self._dry_run else None
-            return plan if try_in is None else replace(plan, wake_in=min(plan.wake_in, try_in))
-        began_at = under_way_since(seen.checkpoints, plan.records, now.boot_id)
-        if began_at is not None:
-            last = began_at + self._rules.hand_over_seconds + HOLD_SECONDS
-            if now.monotonic < last:
-                self._lease.renew(now)
-        elif plan.turn is Turn.NONE:
-            self._lease.give_back(now)
-        return plan
-
-    def _ask_master(self, endpoint: str) -> ProbeResult:
-        return self._prober.ask(endpoint, MASTER_TIMEOUT_SECONDS)
 
     def _look_now(self) -> None:
         self._prober.kick()
@@ -300,16 +227,15 @@ class Agent:
             contact, seen.manifests, seen.checkpoints, self._observer.itself
         )
         # Amid an outage no time is lost on what is known; whoever seems to be alone asks again.
-        if not asks_runtime or not has_others(self._masters):
-            self._read_masters(contact.state, now)
+        if not asks_runtime or self._turns.seem_to_be_one:
+            self._turns.read(contact.state, now)
         is_own = seen.is_own_cluster
         if contact.state is ContactState.REACHABLE and isinstance(pods, Known):
             is_missing = any(track.absent_seconds for track in self._memory.tracks.values())
             here = seen.pods.value if isinstance(seen.pods, Known) else ()
             parents = frozenset(p.uid for p in here if p.is_parent and p.ready)
             is_own = self._cluster.look(contact.since, now.monotonic, is_missing, parents)
-        claim = self._lease.claim(now.monotonic)
-        seen = replace(seen, masters=self._masters, claim=claim, is_own_cluster=is_own)
+        seen = self._turns.told(replace(seen, is_own_cluster=is_own), now)
         self._follow_events(asks_runtime)
         failed = frozenset(self._applier.failed_snapshots)
         before = self._memory.kubelet_seen
@@ -317,7 +243,7 @@ class Agent:
         memory = self._memory if asked is None else replace(self._memory, attempts={})
         plan = decide(seen, memory, self._rules, failed, now, self._node_name)
         if plan.turn is Turn.WANTED and not self._dry_run:
-            seen = self._ask_for_turn(seen, now)
+            seen = self._turns.ask(seen, now)
             plan = decide(seen, memory, self._rules, failed, now, self._node_name)
         self._judged = contact.state
         self._tell(plan, seen)
@@ -328,12 +254,11 @@ class Agent:
             self.verdicts.retain({pod.workload for pod in seen.pods.value if pod.is_parent})
         is_blind = contact.state is ContactState.REACHABLE and isinstance(seen.pods, Unknown)
         self._is_carried = done and not is_blind
-        plan = self._follow_others(plan, asks_runtime)
-        plan = self._follow_lease(plan, seen, now, asks_runtime)
+        plan = self._turns.follow(plan, seen, now, asks_runtime)
         self._remember(plan.memory)
         problems = (
             *self._observer.problems,
-            *self._unsaved.values(),
+            *self._kept.problems,
             *self._cluster.problems,
         )
         self.reporter.end(seen, plan, now, problems, self._applier.failed_snapshots)
@@ -343,9 +268,6 @@ class Agent:
         self._is_settled = contact.state is not ContactState.SUSPECT and (
             contact.state is not ContactState.REACHABLE or was_asked
         )
-        until_masters = self._masters_due_at - now.monotonic
-        if isinstance(self._masters, Unknown) and until_masters > 0.0:
-            plan = replace(plan, wake_in=min(plan.wake_in, until_masters))
         return plan if done else replace(plan, wake_in=min(plan.wake_in, 1.0))
 
     def _cycle_safely(self) -> Plan | None:
@@ -383,38 +305,14 @@ class Agent:
             time.sleep(min(left, SHORTEST_PAUSE_SECONDS))
 
     def _prepare(self) -> None:
-        masters = self._store.read_state(MASTERS_STATE)
-        self._masters = from_state(masters.value) if isinstance(masters, Known) else masters
+        self._turns.recall()
         boot_id = read_boot_id(self._config.boot_id_file)
         if isinstance(boot_id, Unknown):
             log.warning("%s", boot_id.reason)
         else:
             self._boot_id = boot_id.value
-        self._recall_itself()
-        state = self._store.read_state(CONTACT_STATE)
-        if isinstance(state, Unknown) or isinstance(boot_id, Unknown):
-            # It cannot be told whether this kubelet has had contact: it may know the parents.
-            if isinstance(state, Unknown):
-                log.warning("%s", state.reason)
-            run = self._kubelet.run(self._boot_id)
-            if isinstance(run, Known):
-                self._memory = replace(self._memory, contact_kubelet=run.value.identity)
-        elif isinstance(kubelet := state.value.get("kubelet"), str):
-            self._memory = replace(self._memory, contact_kubelet=kubelet)
-
-    def _recall_itself(self) -> None:
-        state = self._store.read_state(OWN_STATE)
-        if isinstance(state, Unknown):
-            log.warning("%s", state.reason)
-            return
-        try:
-            own = parse_own(state.value)
-        except CheckpointerError as error:
-            log.warning("%s: %s", OWN_STATE, error)
-            return
-        self._memory = replace(self._memory, own=own)
-        self._observer.itself = own.workload
-        self._own_saved = own
+        self._memory = self._kept.recalled(boot_id, lambda: self._kubelet.run(self._boot_id))
+        self._observer.itself = self._memory.own.workload
 
     def _after_first_decision(self) -> None:
         """Start what is heavy, once a decision has been made on contact that was judged.
@@ -523,36 +421,15 @@ class Agent:
         self._problems.tell_passing(pods, now.monotonic)
         problems = (
             *self._observer.problems,
-            *self._unsaved.values(),
+            *self._kept.problems,
             *self.reporter.problems,
             *self._cluster.problems,
         )
         self._problems.tell(problems)
 
     def _remember(self, memory: Memory) -> None:
-        if self._dry_run or self._applier.has_left:
-            self._memory = memory
-            return
-        kubelet = memory.contact_kubelet
-        if kubelet != self._memory.contact_kubelet and not self._save(
-            CONTACT_STATE, {"kubelet": kubelet}
-        ):
-            memory = replace(memory, contact_kubelet=self._memory.contact_kubelet)
-        if to_record(self._own_saved, memory.own):
-            if self._save(OWN_STATE, own_state(memory.own)):
-                self._own_saved = memory.own
-            else:  # nobody leaves a node on what would not survive a crash
-                memory = replace(memory, own=replace(memory.own, leaving=self._own_saved.leaving))
-        self._memory = memory
-
-    def _save(self, name: str, state: dict[str, Any]) -> bool:
-        try:
-            self._store.write_state(name, state)
-        except CheckpointerError as error:
-            self._unsaved[name] = str(error)
-            return False
-        self._unsaved.pop(name, None)
-        return True
+        is_kept = not self._dry_run and not self._applier.has_left
+        self._memory = self._kept.kept(self._memory, memory) if is_kept else memory
 
     def _equip_snapshots(self) -> None:
         """Let snapshots be taken as soon as there is a client to read the API with."""
@@ -574,37 +451,6 @@ class Agent:
             self.reporter.judged,
         )
         self._applier.snapshooter.runtime = self._runtime
-
-    def _read_masters(self, contact: ContactState, now: Moment) -> None:
-        """Ask for the control plane's nodes now and then, and keep them for worse times."""
-        is_due = now.monotonic >= self._masters_due_at
-        if contact is not ContactState.REACHABLE or self._pods.client is None or not is_due:
-            return
-        resync = self._config.timing.resync_seconds
-        self._masters_due_at = now.monotonic + min(resync, self._masters_pause)
-        self._masters_pause *= 1.5
-        masters = read_masters(
-            self._pods.find, self._node_name, self._api_port(), self._masters, now.wall
-        )
-        if isinstance(masters, Unknown):
-            log.debug("the control plane's nodes: %s", masters.reason)
-            if masters == NOT_ALONE_YET:
-                self._masters = masters
-            return
-        self._masters, self._masters_pause = masters, resync
-        self._masters_due_at = now.monotonic + resync
-        if not self._dry_run:
-            try:
-                self._store.write_state(MASTERS_STATE, as_state(masters.value))
-            except CheckpointerError as error:
-                log.warning("%s", error)
-
-    def _api_port(self) -> int:
-        try:
-            server = read_kubeconfig(self._config.kubeconfig).server
-            return urlsplit(server).port or 443
-        except (CheckpointerError, ValueError):
-            return 6443
 
     def _now(self) -> Moment:
         return read_clocks(self._boot_id)

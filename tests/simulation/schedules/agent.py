@@ -35,6 +35,7 @@ from checkpointer.core.plan import Plan
 from checkpointer.core.turns import Masters
 from checkpointer.core.workload import identifying_labels, template_of, workload_of
 from checkpointer.errors import ApiError
+from checkpointer.kept_memory import KeptMemory
 from checkpointer.manifest.render import mark_of
 from checkpointer.node.cluster import ClusterPin
 from checkpointer.node.manifests import ManifestFolder
@@ -311,7 +312,8 @@ class VirtualAgent(Agent):
         self._observer = Observer(reader, node.kubelet, self._folder, self._store)
         self._applier = Applier(self._store, self._folder, node.name)
         self._applier.delete_pod = self._pods.delete_pod
-        self._lease = self._make_lease()
+        self._turns = self._make_turns()
+        self._kept = KeptMemory(self._store)
         self._cluster = ClusterPin(config.kubeconfig, self._pods, self._store)
         self._runtime = node.runtime
         self._observer.runtime = self._applier.runtime = node.runtime
@@ -342,7 +344,7 @@ class VirtualAgent(Agent):
 
     @property
     def masters(self) -> Fact[Masters]:
-        return self._masters
+        return self._turns.masters
 
     @property
     def faults(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpointer import agent as agent_module
+from checkpointer import master_turns
 from checkpointer.config import Config
 from checkpointer.core import activation, hand_over, situation
 from checkpointer.core.contact import ContactRules, ContactState
@@ -495,7 +495,7 @@ def test_masters_that_hand_over_while_alone_are_found_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A simulation that cannot fail would prove nothing."""
-    monkeypatch.setattr(agent_module, "has_company", lambda *_: True)
+    monkeypatch.setattr(master_turns, "has_company", lambda *_: True)
     monkeypatch.setattr(situation, "has_company", lambda *_: True)
     outcomes = [
         World(replace(masters_cut(seed), has_lease=True), folder).run().broken
@@ -576,7 +576,7 @@ def test_masters_that_do_not_wait_for_each_other_are_found_out(
     def has_any(others: Fact[Others] | None, *_: object) -> bool:
         return isinstance(others, Known) and others.value.serving > 0
 
-    monkeypatch.setattr(agent_module, "has_company", has_any)
+    monkeypatch.setattr(master_turns, "has_company", has_any)
     monkeypatch.setattr(situation, "has_company", has_any)
     outcomes = [
         World(replace(masters_cut(seed), has_lease=False), folder).run().broken for seed in (5, 10)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from checkpointer import agent as agent_module
+from checkpointer import kept_memory, master_turns
 from checkpointer.agent import Agent, Wake
 from checkpointer.config import API_VERSION, KIND, ConfigError, load
 from checkpointer.core.contact import ContactState
@@ -330,18 +331,18 @@ def test_masters_are_asked_for_again_until_they_are_known(
     web: SimulatedNode, begin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon, although all else that wakes the loop is a minute away; and kept for worse times."""
-    monkeypatch.setattr(agent_module, "MASTERS_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(master_turns, "MASTERS_RETRY_SECONDS", 0.1)
     withhold_masters(web)
     agent = begin(timing={**QUICK["timing"], "resync": "10m", "tick": "10m"})
     wait_until(lambda: web.api.requests["get endpoints"] > 2, 5, "more questions")
-    assert isinstance(agent._masters, Unknown)
+    assert isinstance(agent._turns.masters, Unknown)
     web.cluster.apply("endpoints", control_plane.endpoints("127.0.0.1"))
-    wait_until(lambda: isinstance(agent._masters, Known), 5, "the masters")
+    wait_until(lambda: isinstance(agent._turns.masters, Known), 5, "the masters")
     wait_until(lambda: _saved_masters(web) == ["127.0.0.1"], 5, "the state")
 
 
 def _saved_masters(node: SimulatedNode) -> object:
-    found = Store(node.store_folder).read_state(agent_module.MASTERS_STATE)
+    found = Store(node.store_folder).read_state(master_turns.MASTERS_STATE)
     return isinstance(found, Known) and found.value.get("names")
 
 
@@ -359,13 +360,13 @@ def test_known_masters_are_asked_for_after_resync_only(
         asked.append(now)
         return answers[len(asked) - 1]
 
-    monkeypatch.setattr(agent_module, "read_masters", read_masters)
+    monkeypatch.setattr(master_turns, "read_masters", read_masters)
     for tick in range(2 * 32):
         now = 1000 + tick / 2
-        agent._read_masters(ContactState.REACHABLE, Moment("boot", now, 0.0))
-        agent._read_masters(ContactState.SUSPECT, Moment("boot", now + 100.0, 0.0))
+        agent._turns.read(ContactState.REACHABLE, Moment("boot", now, 0.0))
+        agent._turns.read(ContactState.SUSPECT, Moment("boot", now + 100.0, 0.0))
     assert asked == [1000.0, 1002.0, 1005.0, 1009.5, 1029.5]
-    assert agent._masters == answers[-1]
+    assert agent._turns.masters == answers[-1]
 
 
 def test_a_master_that_may_not_be_alone_any_more_is_not_known_to_be(
@@ -378,9 +379,9 @@ def test_a_master_that_may_not_be_alone_any_more_is_not_known_to_be(
     answers: list[Fact[Masters]] = [known, Unknown("no answer"), NOT_ALONE_YET]
     found = []
     for turn, answer in enumerate(answers):
-        monkeypatch.setattr(agent_module, "read_masters", lambda *_, answer=answer: answer)
-        agent._read_masters(ContactState.REACHABLE, Moment("boot", 1e6 * (turn + 1), 0.0))
-        found.append(agent._masters)
+        monkeypatch.setattr(master_turns, "read_masters", lambda *_, answer=answer: answer)
+        agent._turns.read(ContactState.REACHABLE, Moment("boot", 1e6 * (turn + 1), 0.0))
+        found.append(agent._turns.masters)
     assert found == [known, known, NOT_ALONE_YET]
 
 
@@ -396,7 +397,7 @@ def test_a_master_that_seems_alone_is_not_sure_of_it_amid_an_outage(
     web.restore_network()
     web.cluster.apply("endpoints", control_plane.endpoints("10.0.0.9"))
     agent = begin()
-    wait_until(lambda: has_others(agent._masters), 5, "the others")
+    wait_until(lambda: has_others(agent._turns.masters), 5, "the others")
     assert web.manifests()
 
 
@@ -417,7 +418,7 @@ def test_unknown_masters_do_not_make_it_hot_while_a_copy_is_active(
     wait_until(_rests(agent), 10, "rest")
     assert web.manifests()
     assert agent._judged is ContactState.REACHABLE
-    assert isinstance(agent._masters, Unknown)
+    assert isinstance(agent._turns.masters, Unknown)
 
 
 def test_unknown_masters_do_not_make_it_hot_without_a_client(
@@ -428,7 +429,7 @@ def test_unknown_masters_do_not_make_it_hot_without_a_client(
     agent = begin()
     wait_until(lambda: agent._judged is ContactState.REACHABLE, 5, "contact")
     wait_until(_rests(agent), 5, "rest")
-    assert isinstance(agent._masters, Unknown)
+    assert isinstance(agent._turns.masters, Unknown)
 
 
 def test_flood_of_events_does_not_make_it_hot(web: SimulatedNode, begin: Any) -> None:
@@ -468,7 +469,7 @@ def test_state_that_cannot_be_saved_is_told_once(
 
 
 def _saved_kubelet(node: SimulatedNode) -> object:
-    found = Store(node.store_folder).read_state(agent_module.CONTACT_STATE)
+    found = Store(node.store_folder).read_state(kept_memory.CONTACT_STATE)
     return isinstance(found, Known) and found.value.get("kubelet")
 
 
