@@ -73,8 +73,8 @@ def activation(
     if isinstance(occupancy, Unknown):
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
     found = occupancy.value
-    is_up = is_in_place(revision.stage, track, found)
-    if found.is_copy_whole or (is_up and not _is_lost_in_part(revision, found, track, situation)):
+    is_up = is_in_place(revision.stage, track, found) and not _is_lost_in_part(revision, found)
+    if found.is_copy_whole or is_up:
         standing = Standing("standby", "nothing: its containers run")
         return Step(standing, _up(revision.stage, track, found, situation))
     track = replace(
@@ -123,6 +123,8 @@ def _activate(
         reason += " and its parent keeps crashing"
     elif occupancy.copy_running:
         reason += " and its copy that was taken out is partly dead"
+    elif occupancy.parent_running:
+        reason += " and its parent is partly dead"
     else:
         reason += " and nothing of it runs"
     return _start(checkpoint, record, reason, is_crashing, occupancy, track, situation)
@@ -404,17 +406,13 @@ def _is_crashing(stage: int, track: Track, situation: Situation) -> bool:
     return stage == 0 and (is_crashing or is_short_lived(track, situation.rules))
 
 
-def _is_lost_in_part(
-    revision: Revision, occupancy: Occupancy, track: Track, situation: Situation
-) -> bool:
-    """Tell whether some of a stage-0 parent runs, and the rest does not come back.
+def _is_lost_in_part(revision: Revision, occupancy: Occupancy) -> bool:
+    """Tell whether some of a stage-0 parent is dead: what runs on may be no more than its plugin.
 
-    It keeps dying, or the kubelet does not know the pod and starts nothing of it again.
+    The kubelet is left the same time to start it as for one that is dead as a whole. A crash loop
+    of which only the end is seen may have minutes to its next death.
     """
-    if revision.stage > 0 or not is_partly_dead(occupancy):
-        return False
-    is_crashing = _is_crashing(revision.stage, track, situation)
-    return is_crashing or not _kubelet_may_know_parent(occupancy, situation)
+    return revision.stage == 0 and is_partly_dead(occupancy)
 
 
 def _kubelet_may_know_parent(occupancy: Occupancy, situation: Situation) -> bool:

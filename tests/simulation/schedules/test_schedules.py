@@ -364,6 +364,23 @@ def test_a_copy_that_crashed_while_no_agent_ran_is_replaced_at_once(folder: Path
     assert at - node.agent_since < 5.0
 
 
+@pytest.mark.parametrize(
+    ("rots_after", "then"),
+    [
+        (47.0, Event(48.0, "agent restart", seconds=120.0)),
+        (86.0, Event(81.0, "disk fault", seconds=106.0, choice=40)),
+    ],
+)
+def test_an_api_server_that_crashes_beside_its_plugin_unseen_is_soon_replaced(
+    folder: Path, rots_after: float, then: Event
+) -> None:
+    """No agent was there to count its crashes, or no disk to act on them; the kubelet is minutes
+    deep in its backoff, and three crashes more would take as many times longer."""
+    rots = Event(1.0, "revision rots", seconds=rots_after, choice=1)
+    world = world_of(folder, "plugin", rots, then, length=240.0)
+    assert world.invariants.longest_down < 150.0
+
+
 def test_what_is_left_of_a_copy_that_was_taken_out_by_hand_is_replaced(folder: Path) -> None:
     """It crash-loops beside its plugin, is released, and the hold is lifted soon after: a kubelet
     that has not reached the API stops nothing of it, and starts nothing again."""

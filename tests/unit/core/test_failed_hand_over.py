@@ -135,6 +135,22 @@ def test_an_api_server_that_crashes_beside_its_plugin_is_down() -> None:
     assert action.revision == 1
 
 
+def test_an_api_server_that_is_dead_beside_its_plugin_is_waited_for_as_any_other() -> None:
+    """Its crashes may have been nobody's to count: its kubelet's next try is minutes away."""
+    stored = checkpoint(API, revision(app_containers=TWO))
+    node = IN_PLACE.but(contact=lost(NOW - 5), checkpoints=Known((stored,)))
+    node = node.but(runtime=Known(with_deaths(1)))
+    plan = node.decide(NOW)
+    assert plan.actions == ()
+    assert plan.standings[API].waits_for == "the kubelet to restart it, 30 s more"
+    node = node.then(plan)
+    assert node.decide(NOW + RULES.grace_seconds - 1).actions == ()
+    reason = "contact lost (connection refused) and its parent is partly dead"
+    assert node.decide(NOW + RULES.grace_seconds).actions == (Activate(API, 1, 5, reason),)
+    young = node.but(runtime=Known(PARENT_RUNS))
+    assert young.decide(NOW + RULES.grace_seconds).actions == ()
+
+
 @pytest.mark.parametrize("contact", [lost(NOW + 10), reachable()])
 def test_a_hand_over_to_an_api_server_that_crashes_beside_its_plugin_fails(
     contact: Contact,
