@@ -279,7 +279,7 @@ class Invariants:
             and node.now - self._seen[node.name, kind.name].up_at < GRACE_SECONDS
         ):
             self._fail("the kubelet is left time to restart what it knows", node, kind.name)
-        for process in node.runtime.mains(kind):
+        for process in () if _has_lost_its_plugin(node, kind) else node.runtime.mains(kind):
             is_sound = not process.is_doomed and not process.is_copy
             if is_sound and process.since < node.now:
                 self._fail("nothing is activated beside a running parent", node, kind.name)
@@ -501,6 +501,14 @@ class Invariants:
 
     def _fail(self, promise: str, node: Node, what: str) -> None:
         raise BrokenError(promise, f"{what} on {node.name} at {node.now:.2f} s")
+
+
+def _has_lost_its_plugin(node: Node, kind: Kind) -> bool:
+    """Tell whether what runs beside the parent's main container is dead: the runtime does not show
+    which of the two serves, and one that the kubelet never starts again may be the one."""
+    processes = node.runtime.processes.values()
+    there = (p.kind is kind and p.container == kind.beside and not p.is_copy for p in processes)
+    return bool(kind.beside) and not any(there)
 
 
 def _note_return(watched: _Watched, now: float) -> None:

@@ -168,6 +168,20 @@ def test_a_container_that_serves_nothing_dies_alone(folder: Path) -> None:
     assert actions(world, "Activate") == []
 
 
+def test_a_plugin_that_the_kubelet_never_starts_again_has_its_pod_count_as_down(
+    folder: Path,
+) -> None:
+    """It dies with the kubelet away, which then has no contact and does not know the pod: nobody
+    can tell that it was the plugin, and not the API server, that died."""
+    events = (
+        Event(3.0, "kubelet restart", seconds=18.0),
+        Event(5.0, "container dies", choice=2),
+        Event(16.0, "fault", seconds=150.0),
+    )
+    world = world_of(folder, "plugin", *events, length=240.0)
+    assert actions(world, "Activate") == [f"Activate {API.name}"]
+
+
 def test_a_copy_has_both_containers(folder: Path) -> None:
     """A power cycle of an API server with a plugin is one activation and one release as well."""
     world = world_with(folder, layout("plugin"), Event(5.0, "power cut"))
