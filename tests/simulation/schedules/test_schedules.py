@@ -14,7 +14,7 @@ import pytest
 
 from checkpointer import master_turns
 from checkpointer.config import Config
-from checkpointer.core import activation, hand_over, situation
+from checkpointer.core import hand_over, situation, under_way
 from checkpointer.core.contact import ContactRules, ContactState
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.hold import RELEASED, Hold
@@ -355,7 +355,7 @@ def test_an_agent_that_waits_for_its_parent_for_ever_is_found_out(
 ) -> None:
     """A simulation that cannot fail would prove nothing."""
     monkeypatch.setattr(hand_over, "CRASHES", 1_000_000)
-    monkeypatch.setattr(activation, "LATE_SECONDS", 1e6)
+    monkeypatch.setattr(under_way, "LATE_SECONDS", 1e6)
     world = World(schedule("single", *ROTTEN_PARENT, length=240.0), folder)
     node = world.nodes[0]
     node.config = replace(node.config, timing=replace(node.config.timing, hand_over_seconds=1e6))
