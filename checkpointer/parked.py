@@ -26,7 +26,9 @@ HELD = "POD_CHECKPOINTER_LOCK"
 def park(lock_file: str | os.PathLike[str], tell: Callable[[], None]) -> None:
     """Become a process that waits for the lock and then is this command again.
 
-    `tell` says so, once a signal finds it ready to end. Returns only when it cannot be done.
+    Where `HELD` names the lock that it has already, the wait is for the store, a folder, which is
+    taken anew afterwards. `tell` says so, once a signal finds it ready to end. Returns only when it
+    cannot be done.
     """
     wait = [sys.executable, "-I", "-S", __file__, os.fspath(lock_file)]
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -43,13 +45,15 @@ def main(arguments: list[str]) -> int:
     Return the exit status where there is nothing to become: 0 after a signal.
     """
     from checkpointer.store.errors import StoreError
-    from checkpointer.store.lock import InstanceLock, LockWaitEndedError
+    from checkpointer.store.lock import FolderLock, InstanceLock, LockWaitEndedError
 
     lock_file, *command = arguments
-    lock = InstanceLock(lock_file)
+    has_lock = HELD in os.environ
+    lock = FolderLock(lock_file) if has_lock else InstanceLock(lock_file)
     try:
         lock.acquire(signals=SIGNALS)
-        os.environ[HELD] = str(lock.keep())
+        if not has_lock:
+            os.environ[HELD] = str(lock.keep())
         os.execv(command[0], command)  # noqa: S606 - what `park` was
     except LockWaitEndedError:
         return 0

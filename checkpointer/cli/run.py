@@ -14,7 +14,8 @@ from checkpointer.errors import CheckpointerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from checkpointer.store.lock import InstanceLock
+    from checkpointer.cli.loop import Loop
+    from checkpointer.store.lock import InstanceLock, StoreTakenError
 
 DEFAULT_CONFIG = "/etc/kubernetes/pod-checkpointer.yaml"
 OPEN_FILES = 128
@@ -149,24 +150,51 @@ def _run_agent(
 
     from checkpointer.cli.loop import Loop
     from checkpointer.parked import SIGNALS
+    from checkpointer.store.lock import StoreTakenError
 
     _ensure_open_files()
     loop = Loop(config, once=arguments.once, dry_run=arguments.dry_run)
     for number in SIGNALS:
         signal.signal(number, lambda *_: loop.stop())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked by `park`
-    if not loop.run():
+    try:
+        is_over = loop.run()
+    except StoreTakenError as error:
+        assert lock is not None  # noqa: S101 - a dry run takes none
+        _wait_for_store(error, loop, lock)
+        return 0
+    if not is_over:
         complain(
             f"the loop hangs and is given up: is {config.store_directory}, "
             f"{config.kubelet_directory} or what is logged to on a dead mount?"
         )
         if lock is not None:
             lock.release()  # a thread in the kernel would keep it beyond the end of the process
+        loop.let_go()
         os._exit(EXIT_FAILED)  # whatever else would wait for that thread
     if loop.has_left and lock is not None:
         with contextlib.suppress(OSError):  # it lies in memory: no reboot brings it back
             lock.remove()
     return 0 if loop.is_well or not arguments.once else EXIT_FAILED
+
+
+def _wait_for_store(error: StoreTakenError, loop: Loop, lock: InstanceLock) -> None:
+    """Be parked until the store is free, with our own lock kept; return if a signal came first.
+
+    Nobody waits for a lock while he has the store: no two can wait for each other. Raises the error
+    where this cannot be parked.
+    """
+    import logging
+    import signal
+
+    from checkpointer.parked import HELD, SIGNALS, park
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    if loop.is_stopping:
+        return
+    os.environ[HELD] = str(lock.keep())
+    park(error.path, lambda: logging.getLogger(__name__).error("parked: %s", error))
+    raise error
 
 
 def _ensure_open_files() -> None:

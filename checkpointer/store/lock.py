@@ -29,6 +29,17 @@ class LockWaitEndedError(StoreError):
         self.signal_number = signal_number
 
 
+class StoreTakenError(StoreError):
+    """An agent with another lock file works on the store; `path` is its folder."""
+
+    def __init__(self, path: str, lock_file: str) -> None:
+        super().__init__(
+            f"another agent works on {path}, and its lockFile is not {lock_file}: all agents of a "
+            "node need the same"
+        )
+        self.path = path
+
+
 class _SignalledError(BaseException):
     """Raised by our handler: a handler that returned would have the kernel's wait resumed."""
 
@@ -149,6 +160,16 @@ class InstanceLock:
                 raise UnsafePathError(f"{folder} is writable by others") from None
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(self.path, flags, 0o600)
+
+
+class FolderLock(InstanceLock):
+    """A lock on a folder itself, which has to be there: nothing is made in it.
+
+    Whatever path a container has it under, it is the same folder to the kernel.
+    """
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _is_at(handle: int, path: str) -> bool:

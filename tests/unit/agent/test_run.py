@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -270,6 +271,42 @@ def test_parked_instance_ends_well(web: SimulatedNode, start: Any) -> None:
     wait_until(lambda: stored(web), 10, "the checkpoint")
     second = start(*run(web), PYTHONUNBUFFERED="1")
     second.says("parked")
+    assert second.signal(signal.SIGTERM) == 0
+    assert first.signal(signal.SIGTERM) == 0
+
+
+def test_an_agent_with_another_lock_file_waits_for_the_store(
+    web: SimulatedNode, start: Any
+) -> None:
+    """Two would work on one store: it says why it waits, and its own twin waits behind it."""
+    other = ("--set", f"lockFile={web.folder}/run/other.lock")
+    first = start(*run(web))
+    wait_until(lambda: stored(web), 10, "the checkpoint")
+    second = start(*run(web, *other))
+    second.says(f"parked: another agent works on {web.store_folder}, and its lockFile is not")
+    process = Path(f"/proc/{second.pid}")
+    wait_until(lambda: b"parked.py" in (process / "cmdline").read_bytes(), 5, "the small process")
+    wait_until(lambda: "lock" in (process / "wchan").read_text(), 5, "its wait for the store")
+    twin = start(*run(web, *other))
+    twin.says("parked behind the other instance")
+    first.signal(signal.SIGKILL)
+    second.says("contact reachable")
+    again = start(*run(web))
+    again.says(f"parked: another agent works on {web.store_folder}")
+    assert again.signal(signal.SIGTERM) == 0
+    assert second.signal(signal.SIGTERM) == 0
+    twin.says("contact reachable")
+    assert twin.signal(signal.SIGTERM) == 0
+
+
+def test_the_first_agent_of_a_node_has_its_store(web: SimulatedNode, start: Any) -> None:
+    """There is none yet, and a second one may be minutes away."""
+    shutil.rmtree(web.store_folder, ignore_errors=True)
+    web.cut_network(Mode.REFUSED)
+    first = start(*run(web))
+    first.says("contact lost")
+    second = start(*run(web, "--set", f"lockFile={web.folder}/run/other.lock"))
+    second.says(f"parked: another agent works on {web.store_folder}")
     assert second.signal(signal.SIGTERM) == 0
     assert first.signal(signal.SIGTERM) == 0
 
