@@ -17,6 +17,7 @@ from typing import Protocol
 from checkpointer.core.checkpoint import ActiveManifest
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.workload import Workload
+from checkpointer.manifest.render import file_name as own_name
 from checkpointer.node.set_aside import original_name
 from checkpointer.store.durable import Disk, is_temporary, store_errors
 from checkpointer.store.errors import CannotTellError, DiskError, ForeignFileError, StoreError
@@ -58,7 +59,8 @@ class Folder:
     ours: tuple[ActiveManifest, ...] = ()
     foreign: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    """Files that have our prefix and are not ours, with the reason, a sentence each."""
+    """Files that have our prefix and are not ours, with the reason, or that are ours and one too
+    many: a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class ManifestFolder:
         except CannotTellError as error:
             return Unknown(str(error))
         self._seen = seen
+        problems += _twice(self.path, ours)
         return Known(Folder(tuple(ours), tuple(foreign), tuple(problems)))
 
     def write(self, file_name: str, content: bytes) -> bool:
@@ -211,6 +214,19 @@ def _key(folder: str, name: str) -> tuple[str | int, ...] | None:
         return None
     times = (status.st_mtime_ns, status.st_ctime_ns)
     return (name, status.st_dev, status.st_ino, status.st_mode, *times, status.st_size)
+
+
+def _twice(folder: Path, ours: list[ActiveManifest]) -> list[str]:
+    """Tell of manifests that somebody has copied: they carry our mark, and go as ours do."""
+    names: dict[Workload, list[str]] = {}
+    for manifest in ours:
+        names.setdefault(manifest.workload, []).append(manifest.file_name)
+    return [
+        f"{' and '.join(same)} in {folder} are all the copy of {workload}, and the kubelet runs "
+        f"one of them: leave only {own_name(workload)}; all go when the copy is released"
+        for workload, same in names.items()
+        if len(same) > 1
+    ]
 
 
 def _set_aside(folder: Path, name: str) -> list[str]:

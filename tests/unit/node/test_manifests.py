@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from checkpointer.core.checkpoint import ActiveManifest
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.workload import Workload
+from checkpointer.manifest.render import file_name
 from checkpointer.node.manifests import PREFIX, Folder, ManifestFolder
 from checkpointer.store.errors import ForeignFileError, StoreError
 
@@ -102,6 +103,20 @@ def test_foreign_files_are_told_by_name_and_hidden_ones_are_not(folder):
     folder.write(NAME, manifest())
     assert observed(folder).foreign == ("a.json", "backup~", "etcd.yaml", "sub")
     assert [m.file_name for m in observed(folder).ours] == [NAME]
+
+
+def test_a_manifest_that_somebody_has_copied_is_told_of(folder):
+    """Both carry our mark, and both are removed as ours are."""
+    folder.write(NAME, manifest())
+    assert observed(folder).problems == ()
+    second = NAME.replace(".json", "-2.json")
+    (folder.path / second).write_bytes(manifest())
+    for _ in range(2):
+        (problem,) = observed(folder).problems
+        assert problem.startswith(f"{second} and {NAME} in {folder.path} are all the copy of")
+        assert f"leave only {file_name(WORKLOAD)};" in problem
+    folder.remove(second)
+    assert observed(folder).problems == ()
 
 
 def make_foreign(kind: str, path: Path) -> None:
