@@ -103,7 +103,7 @@ def _activate(
     record, reason = checkpoint.record, f"contact lost ({situation.contact.reason})"
     is_crashing = _is_crashing(stage, track, situation)
     if is_crashing:
-        way = hand_over.failed(record.hand_over, occupancy, track, situation)
+        way = hand_over.failed(checkpoint, occupancy, track, situation)
         record = replace(record, hand_over=way)
         reason += " and its parent keeps crashing"
     elif occupancy.copy_running:

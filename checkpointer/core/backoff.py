@@ -39,6 +39,15 @@ def dead_of(sandbox: Sandbox, occupancy: Occupancy) -> tuple[Container, ...] | N
     return tuple(mine)
 
 
+def dead_main_of(sandbox: Sandbox, occupancy: Occupancy, main: str | None) -> tuple[Container, ...]:
+    """Return this parent's dead main containers; none where one runs or is about to start."""
+    if main is None:
+        return ()
+    mine = [*occupancy.parent_running, *occupancy.parent_others]
+    found = [c for c in mine if c.pod_uid == sandbox.uid and c.name == main]
+    return tuple(found) if all(c.state is ContainerState.EXITED for c in found) else ()
+
+
 def is_in_use(sandbox: Sandbox, occupancy: Occupancy) -> bool:
     """Tell whether any container of this parent runs, also one that is no app: a sidecar, say."""
     return any(uid == sandbox.uid for uid, _ in occupancy.parent_up)

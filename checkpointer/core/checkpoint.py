@@ -161,6 +161,18 @@ def _is_refused(revision: Revision, way: HandOver) -> bool:
     return bool(revision.template) and revision.template == way.refused_template
 
 
+def main_container(workload: Workload, revision: Revision) -> str | None:
+    """Return the app container that does the workload's work; None where that cannot be told.
+
+    The only one, or the one that has the name of the workload or the end of it: what runs beside
+    `kube-apiserver` is its plugins, and without it they serve nobody.
+    """
+    names = revision.app_containers
+    if len(names) == 1:
+        return names[0]
+    return next((name for name in names if f"-{workload.name}".endswith(f"-{name}")), None)
+
+
 def last_known_good(checkpoint: Checkpoint) -> int | None:
     """Return the newest stored revision whose parent stayed Ready for long; None without one yet.
 

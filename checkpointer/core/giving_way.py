@@ -5,7 +5,8 @@ It is chosen for the parent's sake, at the moment that costs least:
     parent and copy share no ports   once the parent is Ready: no gap
     a fresh parent                   when its container is made, before it has tried its ports; its
                                      sandbox is no sign: the kubelet may still need the API to make
-                                     a container in it
+                                     a container in it; nor is a plugin's, while the image of the
+                                     main one is pulled
     a parent in crash-loop backoff   at once, where the API says that it is wanted and the kubelet
                                      starts it: it is started anew then, see `backoff`; else at its
                                      next start
@@ -23,8 +24,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import dead_of, is_in_use, kubelet_knows, start_in
-from checkpointer.core.checkpoint import ActiveManifest, Checkpoint, Revision, active_revision
+from checkpointer.core.backoff import dead_main_of, dead_of, is_in_use, kubelet_knows, start_in
+from checkpointer.core.checkpoint import (
+    ActiveManifest,
+    Checkpoint,
+    Revision,
+    active_revision,
+    main_container,
+)
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.lease import ASK_AGAIN_SECONDS
@@ -206,13 +213,19 @@ def _way_for(
     if not mine and not idle:
         watch = 0.0 if is_fresh else situation.rules.backoff_watch_seconds
         return Wait("its parent's containers to be made", watch, is_long=not is_fresh)
-    is_starting = any(c.state is ContainerState.CREATED for c in idle)
-    is_starting = is_starting or any(_has_just_started(c, before) for c in mine)
+    main = main_container(checkpoint.workload, active) if active is not None else None
+    is_starting = any(
+        c.state is ContainerState.CREATED or _has_just_started(c, before)
+        for c in (*idle, *mine)
+        if main in (None, c.name)
+    )
     is_first = is_fresh and not any(c.state is ContainerState.EXITED for c in idle)
     if is_starting and (is_first or is_answering):
         return Moment("its parent is being started and needs the ports", sandbox)
     if not is_answering:
         return None
+    if dead_main := dead_main_of(sandbox, occupancy, main):
+        return _wait_for_start(sandbox, dead_main, situation)
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
     if mine:
         if is_settled and has_run_for(track, situation.rules.hand_over_seconds, situation.now):
@@ -267,4 +280,6 @@ def _has_just_started(container: Container, before: Track) -> bool:
 
     Not for an agent that looks for the first time; the container may have run for long.
     """
-    return before.parent_exits is not None and container.id not in before.parent_running
+    is_running = container.state is ContainerState.RUNNING
+    is_news = before.parent_exits is not None and container.id not in before.parent_running
+    return is_running and is_news

@@ -12,7 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision
+from checkpointer.core.checkpoint import (
+    Checkpoint,
+    HandOver,
+    Record,
+    Revision,
+    main_container,
+)
 from checkpointer.core.facts import Fact, Known
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy
@@ -86,13 +92,15 @@ def stage_zero_left(checkpoint: Checkpoint, record: Record, situation: Situation
 
 
 def failed(
-    hand_over: HandOver, occupancy: Occupancy, track: Track, situation: Situation
+    checkpoint: Checkpoint, occupancy: Occupancy, track: Track, situation: Situation
 ) -> HandOver:
     """Return what to remember of a parent that was not back in time; its copy is owed from now on.
 
     What failed is the parent that is there: a rollout may have put it in the place of the one that
-    was given way to. One that never got to start, or lost one race for the port, may be fine.
+    was given way to. One that never got to start, or lost one race for the port, may be fine; so
+    may one of which only a plugin runs.
     """
+    hand_over = checkpoint.record.hand_over
     uid, template = hand_over.to, hand_over.template
     if occupancy.parent_sandboxes:
         newest = max(occupancy.parent_sandboxes, key=lambda sandbox: sandbox.created_at)
@@ -106,7 +114,9 @@ def failed(
         failures=hand_over.failures + 1,
         is_owed=True,
     )
-    had_its_chance = track.parent_crashes >= CRASHES or bool(track.parent_running)
+    mains = {main_container(checkpoint.workload, r) for r in checkpoint.revisions}
+    runs = any(None in mains or c.name in mains for c in occupancy.parent_running)
+    had_its_chance = track.parent_crashes >= CRASHES or runs
     if not had_its_chance and not is_short_lived(track, situation.rules):
         return way
     return replace(way, refused=uid, refused_template=template, refused_signature="")

@@ -2,7 +2,8 @@
 keeps crashing gives its place to another revision.
 
 A manifest is written again only while the API is gone: once it answers, the parent is what the
-node waits for. Nor beside a parent that runs: it would fight it for its ports.
+node waits for. But a copy of stage 0 that keeps crashing is replaced while another master answers,
+too. Nor beside a parent that runs: it would fight it for its ports.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 from checkpointer.core.checkpoint import (
     ActiveManifest,
     Checkpoint,
+    Revision,
     active_revision,
     choose_revision,
+    main_container,
 )
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.occupancy import Occupancy
-from checkpointer.core.parent import UP_SECONDS, has_run_for, is_in_place, is_partly_dead
+from checkpointer.core.parent import UP_SECONDS, has_lost_its_main, has_run_for, is_in_place
 from checkpointer.core.plan import Activate, Track
 from checkpointer.core.runtime import Container, ContainerState
 from checkpointer.core.situation import Situation, Step
@@ -45,7 +48,8 @@ def keep_alive(
     running = {c.name for c in containers if c.state is ContainerState.RUNNING}
     dead = [c for c in containers if c.state is ContainerState.EXITED and c.name not in running]
     standing = Standing("active", _release_waits_for(situation))
-    track = _with_bareness(checkpoint, manifest, occupancy, bool(containers), track, situation)
+    made = {c.name for c in containers}
+    track = _with_bareness(checkpoint, manifest, occupancy, made, track, situation)
     fault = _fault(checkpoint, manifest, track, situation)
     if running and not dead and not fault:
         return Step(standing, _running(track, containers, now))
@@ -53,21 +57,48 @@ def keep_alive(
         track = replace(track, running_since=None)
     active = active_revision(checkpoint, manifest)
     stage = active.stage if active else 1
-    is_missed = stage == 0 and situation.contact.is_gone and is_partly_dead(occupancy)
-    if is_in_place(stage, track, occupancy) and not is_missed:
+    if is_in_place(stage, track, occupancy) and not _is_down(
+        checkpoint, active, occupancy, situation
+    ):
         return Step(Standing("active", "its parent, which runs"), _beside(track, containers, now))
     if not fault and _is_crashing(dead, track, situation.rules.crash_limit):
         fault = "keeps crashing"
     if fault:
         return _fall_back(checkpoint, manifest, fault, occupancy, track, situation)
-    if running:
+    is_taken = _is_taken(manifest, occupancy, situation)
+    if running and (is_taken or not dead):
         return Step(standing, _again(track, now))
-    if _is_taken(manifest, occupancy, situation):
+    if is_taken:
         return Step(Standing("active", "the kubelet to start its containers"), _again(track, now))
     kubelet = situation.kubelet
     if isinstance(kubelet, Known) and not kubelet.value.listening:
         return Step(Standing("active", "the kubelet, which is not running"), _again(track, now))
     return _issue_anew(checkpoint, manifest, occupancy, track, situation)
+
+
+def _is_down(
+    checkpoint: Checkpoint, active: Revision | None, occupancy: Occupancy, situation: Situation
+) -> bool:
+    """Tell whether the parent, of which some runs, is no reason to leave its copy dead.
+
+    While nobody answers, whatever of it is dead may be what serves.
+    """
+    if active is None or active.stage > 0:
+        return False
+    main = None if situation.contact.is_gone else main_container(checkpoint.workload, active)
+    is_known = main is not None or situation.contact.is_gone
+    return is_known and has_lost_its_main(occupancy, main)
+
+
+def _may_replace(active: Revision | None, situation: Situation) -> bool:
+    """Tell whether another revision may take the place of a copy that keeps crashing.
+
+    With the API there, of stage 0 only, where another master may be what serves it. What is of a
+    later stage waits for its parent then, which can be made.
+    """
+    is_first = active is not None and active.stage == 0
+    is_reachable = situation.contact.state is ContactState.REACHABLE
+    return situation.contact.is_gone or (is_first and is_reachable and situation.has_other_masters)
 
 
 def _issue_anew(
@@ -189,21 +220,21 @@ def _with_bareness(
     checkpoint: Checkpoint,
     manifest: ActiveManifest,
     occupancy: Occupancy,
-    has_containers: bool,
+    made: set[str],
     track: Track,
     situation: Situation,
 ) -> Track:
-    """Return the track with since when the kubelet has taken the copy and made no container of it.
+    """Return the track with since when the kubelet has taken the copy and not made all of it.
 
-    Only while the API is gone: nothing else brings it then. Not where it may still be at the init
-    containers.
+    `made` are the names of its app containers. Only while the API is gone: nothing else brings it
+    then. Not where it may still be at the init containers.
     """
     revision = active_revision(checkpoint, manifest)
     is_bare = (
-        not has_containers
+        revision is not None
+        and not made.issuperset(revision.app_containers)
         and situation.contact.is_gone
-        and revision is not None
-        and not revision.has_init
+        and (bool(made) or not revision.has_init)
         and _is_taken(manifest, occupancy, situation)
     )
     since = track.bare_since
@@ -228,7 +259,7 @@ def _fault(
         return "has failed as a copy"
     bare_for = situation.now - track.bare_since[1] if track.bare_since else 0.0
     if bare_for >= BARE_SECONDS and any(number in record.good for number in sound):
-        return f"has had no container for {BARE_SECONDS:.0f} s"
+        return f"has lacked a container for {BARE_SECONDS:.0f} s"
     return ""
 
 
@@ -245,8 +276,10 @@ def _fall_back(
     revision = choose_revision(replace(checkpoint, record=record))
     if revision is None or revision.number in failed:
         return Step(Standing("active", "it keeps crashing and there is no other revision"), track)
-    if not situation.contact.is_gone:
-        return Step(Standing("active", "the API to bring its parent: it keeps crashing"), track)
+    if not _may_replace(active_revision(checkpoint, manifest), situation):
+        waiting = Standing("active", "the API to bring its parent: it keeps crashing")
+        is_reachable = situation.contact.state is ContactState.REACHABLE
+        return Step(waiting, track, record=record if is_reachable else None)
     action = Activate(
         checkpoint.workload,
         revision.number,

@@ -84,6 +84,17 @@ def is_partly_dead(occupancy: Occupancy) -> bool:
     return bool(running) and not whole_pods(running, occupancy.parent_others)
 
 
+def has_lost_its_main(occupancy: Occupancy, main: str | None) -> bool:
+    """Tell whether some of the parent runs, and its main container is dead.
+
+    Where nobody can tell which that is, any container that is dead may be it.
+    """
+    if main is None:
+        return is_partly_dead(occupancy)
+    running = occupancy.parent_running
+    return is_partly_dead(occupancy) and not any(c.name == main for c in running)
+
+
 def has_run_for(track: Track, seconds: float, now: float) -> bool:
     """Tell whether what runs of the parent has run for so long."""
     return track.parent_since is not None and now - track.parent_since >= seconds

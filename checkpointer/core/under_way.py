@@ -7,14 +7,21 @@ gets its copy back.
 from __future__ import annotations
 
 from checkpointer.core import hand_over
-from checkpointer.core.backoff import dead_of, is_in_use, kubelet_knows, start_in
-from checkpointer.core.checkpoint import Checkpoint, HandOver, Record, Revision, choose_revision
+from checkpointer.core.backoff import dead_main_of, dead_of, is_in_use, kubelet_knows, start_in
+from checkpointer.core.checkpoint import (
+    Checkpoint,
+    HandOver,
+    Record,
+    Revision,
+    choose_revision,
+    main_container,
+)
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.keeping import to_stop
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
-from checkpointer.core.parent import is_partly_dead
+from checkpointer.core.parent import has_lost_its_main, is_partly_dead
 from checkpointer.core.plan import Activate, StartAnew, Track
 from checkpointer.core.situation import Situation, Step
 from checkpointer.core.standing import Standing
@@ -71,7 +78,7 @@ def under_way(
         if action is not None:
             standing = Standing("handing over", "the kubelet to start its parent")
             return Step(standing, track, action, situation.rules.watch_seconds)
-    waits_for = _parent_needs(revision, found, track, checkpoint.record.hand_over, situation)
+    waits_for = _parent_needs(checkpoint, revision, found, track, situation)
     if waits_for is not None:
         left = hand_over.time_left(record.hand_over, situation)
         return Step(Standing("handing over", waits_for), track, wake_in=left if left > 0 else None)
@@ -109,7 +116,7 @@ def _bring_back(
     if not way.is_owed:
         if hand_over.time_left(way, situation) > 0:
             reason = "its parent died when it was given way, and is not started again soon"
-        way = hand_over.failed(way, occupancy, track, situation)
+        way = hand_over.failed(checkpoint, occupancy, track, situation)
     proven = hand_over.has_refused(way)
     if proven:
         reason = "its parent failed when it was given way"
@@ -190,27 +197,33 @@ def _start_anew(
 
 
 def _parent_needs(
+    checkpoint: Checkpoint,
     revision: Revision,
     occupancy: Occupancy,
     track: Track,
-    way: HandOver,
     situation: Situation,
 ) -> str | None:
     """Return what a hand-over waits for, or None when it has failed and the copy must come back.
 
     A parent that runs past the deadline without having served counts as failed only where contact
-    depends on it, and is gone: whichever gets the port then, one of the two serves.
+    depends on it, and is gone: whichever gets the port then, one of the two serves. One of stage 0
+    of which no more than a plugin runs is down, whoever else answers.
     """
-    contact = situation.contact
+    contact, way = situation.contact, checkpoint.record.hand_over
+    main = main_container(checkpoint.workload, revision)
     left = 0.0 if way.is_owed else hand_over.time_left(way, situation)
-    is_down = not occupancy.parent_running
+    is_lost = revision.stage == 0 and has_lost_its_main(occupancy, main)
+    is_down = not occupancy.parent_running or is_lost
     is_missed = revision.stage == 0 and contact.is_gone
     is_failing = track.parent_crashes >= hand_over.CRASHES
-    is_dead = is_failing and (is_down or (is_missed and is_partly_dead(occupancy)))
+    may_be_its_plugin = is_lost and main is None and not is_missed
+    is_dead = is_failing and (
+        (is_down and not may_be_its_plugin) or (is_missed and is_partly_dead(occupancy))
+    )
     is_given_up = (
         situation.now - way.since >= LATE_SECONDS
         and not _dies_for_the_api(revision, situation)
-        and _is_started_late(occupancy, situation)
+        and _is_started_late(occupancy, main, situation)
     )
     if left > 0 and not is_dead and not is_given_up:
         return f"its parent to serve, {left:.0f} s more"
@@ -261,11 +274,11 @@ def grace_left(
     return since + situation.rules.hand_over_seconds - situation.now
 
 
-def _is_started_late(occupancy: Occupancy, situation: Situation) -> bool:
-    """Tell whether the parent's apps are down, and their next start is not worth a wait."""
+def _is_started_late(occupancy: Occupancy, main: str | None, situation: Situation) -> bool:
+    """Tell whether the parent's apps are down, or its main one, and not soon started again."""
     starts = [
         start_in(sandbox, dead, situation)
         for sandbox in occupancy.parent_sandboxes
-        if (dead := dead_of(sandbox, occupancy))
+        if (dead := dead_of(sandbox, occupancy) or dead_main_of(sandbox, occupancy, main))
     ]
     return bool(starts) and min(starts) > WORTH_SECONDS

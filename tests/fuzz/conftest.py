@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,17 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.node import FuzzedNode
+
+MEMORY_BYTES = 8 << 30
+"""Of addresses, for whatever reads a file of a terabyte: an error, and not the machine's memory."""
+
+
+@pytest.fixture(autouse=True)
+def _limited() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.fixture

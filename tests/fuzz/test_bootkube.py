@@ -19,7 +19,7 @@ from checkpointer.bootkube.files import pod_in
 from checkpointer.core.facts import Known
 from checkpointer.simulation.planted import planted
 from tests.fuzz.hostile import FUZZED, NAMES, document_or_bytes, pick, spoiled
-from tests.fuzz.test_files import damage
+from tests.fuzz.test_files import damage, files_of
 from tests.secrecy import Secrecy
 from tests.unit.bootkube.old_node import API_SERVER, NODE, FakeRuntime, OldNode, scheduler
 
@@ -43,10 +43,6 @@ def old_node(root: Path) -> OldNode:
     outside.mkdir()
     (outside / "secret").write_text(SECRET)
     return node
-
-
-def files_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def tree(folder: Path) -> Tree:

@@ -209,7 +209,7 @@ class Invariants:
             if isinstance(action, Release) and kind.is_api:
                 watched.gave_way = node.boots, self._world.timeline.now
                 self._check_lease(node, action)
-            if isinstance(action, Activate) and "given way" in action.reason:
+            if isinstance(action, Activate) and _needs_no_loss(action):
                 self._check_return(node, kind)
             elif isinstance(action, Activate):
                 self._check_activation(watched, kind)
@@ -247,7 +247,8 @@ class Invariants:
         return begun is not None and node.monotonic() - begun < LONGEST_SECONDS - FRESH_SECONDS
 
     def _check_return(self, node: Node, kind: Kind) -> None:
-        """Check the return of a copy whose parent was not back in time: contact may be good."""
+        """Check the return of a copy whose parent was not back in time, or another revision in the
+        place of one that keeps crashing: contact may be good, by another master."""
         assert node.agent is not None
         state = node.agent.contact.state
         if state in (ContactState.DENIED, ContactState.SUSPECT):
@@ -501,6 +502,10 @@ class Invariants:
 
     def _fail(self, promise: str, node: Node, what: str) -> None:
         raise BrokenError(promise, f"{what} on {node.name} at {node.now:.2f} s")
+
+
+def _needs_no_loss(action: Activate) -> bool:
+    return "given way" in action.reason or action.reason.startswith("revision ")
 
 
 def _has_lost_its_plugin(node: Node, kind: Kind) -> bool:

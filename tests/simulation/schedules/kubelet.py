@@ -23,7 +23,7 @@ from checkpointer.manifest.render import mark_of
 from tests.simulation.schedules.cluster import ApiPod
 from tests.simulation.schedules.runtime import Running
 from tests.simulation.schedules.worker import Program, Worker
-from tests.simulation.schedules.workloads import MAIN, NAMESPACE, Kind
+from tests.simulation.schedules.workloads import NAMESPACE, Kind
 
 if TYPE_CHECKING:
     from tests.simulation.schedules.node import Node
@@ -311,7 +311,7 @@ class NodeKubelet:
             return  # no longer synced, and with its sources not ready not stopped either
         if runtime.containers_of(worker.uid, program.name):
             program.failures += 1  # only a dead one that the runtime knows makes it count
-        is_main = program.name == MAIN
+        is_main = program.name == worker.kind.main
         is_taken = is_main and runtime.is_taken(worker.kind.ports)
         is_broken = is_main and self._is_broken(worker)
         program.events += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.runtime import Container, ContainerState, Runtime, Sandbox
 from checkpointer.errors import CheckpointerError
-from tests.simulation.schedules.workloads import MAIN, Kind
+from tests.simulation.schedules.workloads import Kind
 
 
 class NoAnswerError(CheckpointerError):
@@ -25,12 +25,12 @@ class Running:
     since: float
     is_doomed: bool
     """Whether it is about to die: its port is taken, or it is broken."""
-    container: str = MAIN
+    container: str
 
     @property
     def is_main(self) -> bool:
         """Tell whether it is the one that holds its kind's ports."""
-        return self.container == MAIN
+        return self.container == self.kind.main
 
 
 class Watch:

@@ -22,7 +22,9 @@ from checkpointer.core.plan import Activate, Remove, Snapshot
 from checkpointer.core.turns import Masters, Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
+from tests.simulation.schedules.kubelet import NodeKubelet
 from tests.simulation.schedules.node import FAULTS, Node
+from tests.simulation.schedules.worker import Program, Worker
 from tests.simulation.schedules.workloads import API, DNS, ETCD, MANAGER, Kind
 from tests.simulation.schedules.world import (
     LAYOUTS,
@@ -155,7 +157,7 @@ def test_a_crash_looping_container_leaves_the_one_beside_it_alone(folder: Path) 
     assert world.run().broken is None
     (counts, sandboxes, ready), is_serving = seen
     assert counts["metrics"] == 0
-    assert counts["main"] >= 3
+    assert counts[DNS.main] >= 3
     assert (sandboxes, ready, is_serving) == (1, [None], False)
 
 
@@ -163,7 +165,7 @@ def test_a_container_that_serves_nothing_dies_alone(folder: Path) -> None:
     """The API server beside it serves on, and is not started again; no copy comes."""
     world = world_with(folder, layout("plugin"), Event(5.0, "container dies", choice=2))
     assert world.run().broken is None
-    assert restarts(world.nodes[0], API) == {"main": 0, "kms": 1}
+    assert restarts(world.nodes[0], API) == {API.main: 0, "kms": 1}
     assert world.invariants.api_gaps == []
     assert actions(world, "Activate") == []
 
@@ -182,6 +184,70 @@ def test_a_plugin_that_the_kubelet_never_starts_again_has_its_pod_count_as_down(
     assert actions(world, "Activate") == [f"Activate {API.name}"]
 
 
+@pytest.mark.parametrize("has_lease", [False, True])
+@pytest.mark.parametrize("name", ["masters", "masters with plugins"])
+def test_masters_whose_last_version_rots_come_back_on_the_one_before(
+    folder: Path, name: str, has_lease: bool
+) -> None:
+    """Each of them, though the first one that is back answers for all: none stays dark beside it,
+    by a copy that crash-loops or a parent of which only the plugin runs."""
+    rots = Event(1.0, "revision rots", seconds=200.0)
+    cut = Event(300.0, "power cut everywhere")
+    plain = schedule(name, rots, cut, length=900.0)
+    world = World(replace(plain, has_lease=has_lease, stays_back=True), folder)
+    dark: dict[str, float] = {}
+
+    def look() -> None:
+        for node in world.nodes:
+            dark[node.name] = 0.0 if node.serves_api() else dark.get(node.name, 0.0) + 5.0
+            assert dark[node.name] <= 120.0
+
+    for moment in range(350, 900, 5):
+        world.timeline.at(SETTLED_SECONDS + moment, look)
+    outcome = world.run()
+    assert outcome.broken is None, outcome.broken
+
+
+def test_a_copy_refused_by_a_restarted_kubelet_is_issued_anew_beside_its_plugin(
+    folder: Path,
+) -> None:
+    """The plugin runs on in a pod that this run of the kubelet does not know."""
+    events = (
+        Event(1.0, "revision rots", seconds=30.0),
+        Event(40.0, "power cut"),
+        Event(48.15, "kubelet restart", seconds=1.0, choice=56),
+        Event(49.02, "refusals", seconds=20.0, choice=26),
+    )
+    plain = replace(schedule("plugin", *events, length=240.0), seed=31)
+    world = World(plain, folder)
+    assert world.run().broken is None
+    assert max(end - start for start, end in world.invariants.api_gaps) < 120.0
+
+
+@pytest.mark.parametrize("name", ["single", "plugin"])
+def test_an_image_that_takes_its_time_is_pulled_while_the_copy_serves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Though the plugin beside it is made at once: that needs none of the copy's ports."""
+    start = NodeKubelet._start
+    world = World(schedule(name, Event(60.0, "rollout"), length=300.0), folder)
+    pulled: list[float] = []
+
+    def start_when_pulled(self: NodeKubelet, worker: Worker, program: Program) -> None:
+        if worker.pod is None or worker.version == 1 or program.name != API.main:
+            start(self, worker, program)
+            return
+        pulled.append(world.timeline.now + 30.0)
+        if (left := pulled[0] - world.timeline.now) > 0:
+            self._plan(worker, program, left, self._restart)
+        else:
+            start(self, worker, program)
+
+    monkeypatch.setattr(NodeKubelet, "_start", start_when_pulled)
+    assert world.run().broken is None
+    assert max(end - start for start, end in world.invariants.api_gaps) < 10.0
+
+
 def test_a_copy_has_both_containers(folder: Path) -> None:
     """A power cycle of an API server with a plugin is one activation and one release as well."""
     world = world_with(folder, layout("plugin"), Event(5.0, "power cut"))
@@ -195,7 +261,7 @@ def test_a_copy_has_both_containers(folder: Path) -> None:
     for tenths in range(600):
         world.timeline.at(SETTLED_SECONDS + tenths / 10, note)
     assert world.run().broken is None
-    assert names == {"main", "kms"}
+    assert names == {API.main, "kms"}
     assert actions(world, "Activate", "Release") == [
         "Activate kube-apiserver",
         "Release kube-apiserver",

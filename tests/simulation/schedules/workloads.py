@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from checkpointer.core.workload import Workload
 
 NAMESPACE = "kube-system"
-MAIN = "main"
-"""The container whose program holds the ports and does the work."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,13 @@ class Kind:
     runs whatever becomes of the main one."""
 
     @property
+    def main(self) -> str:
+        """Return the container whose program holds the ports and does the work."""
+        return self.name
+
+    @property
     def containers(self) -> tuple[str, ...]:
-        return (MAIN, self.beside) if self.beside else (MAIN,)
+        return (self.main, self.beside) if self.beside else (self.main,)
 
     @property
     def workload(self) -> Workload:

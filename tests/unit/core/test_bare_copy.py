@@ -82,7 +82,7 @@ def test_it_is_replaced_after_two_minutes_if_another_one_is_known_good(
     if expected:
         assert plan.records[API].failed == (3,)
         assert [a.reason for a in plan.actions if isinstance(a, Activate)] == [
-            "revision 3 has had no container for 120 s"
+            "revision 3 has lacked a container for 120 s"
         ]
 
 
