@@ -229,7 +229,7 @@ class Agent:
         # Amid an outage no time is lost on what is known; whoever seems to be alone asks again.
         if not asks_runtime or self._turns.seem_to_be_one:
             self._turns.read(contact.state, now)
-        is_own = seen.is_own_cluster
+        is_own = self._cluster.answer
         if contact.state is ContactState.REACHABLE and isinstance(pods, Known):
             is_missing = any(track.absent_seconds for track in self._memory.tracks.values())
             here = seen.pods.value if isinstance(seen.pods, Known) else ()

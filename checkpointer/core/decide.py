@@ -64,6 +64,7 @@ _UNINSTALLED_TICK_SECONDS = 5.0
 """How soon to look again while the installation is gone: the grace is counted while looking."""
 
 _UNTOLD = Unknown("there are pods of which it cannot be told whose they are")
+_STRANGERS = Unknown("they are another cluster's")
 
 
 def needs_runtime(
@@ -129,14 +130,15 @@ def decide(
             absent_seconds=checkpoint.record.absent_seconds
         )
         pods = _pods_of(workload, seen, by_workload)
+        ours = _STRANGERS if seen.is_own_cluster == Known(False) else pods
         if own is not None and workload == own.workload:
-            builder.add_own(checkpoint, pods, manifests, situation, own)
+            builder.add_own(checkpoint, ours, manifests, situation, own)
             continue
         track = with_absence(track, checkpoint.record, told, pods, elapsed, situation)
         track = _with_leaving(track, pods, situation)
         stored_record = checkpoint.record
         is_active = manifests is not None and workload in manifests
-        checkpoint = _informed(checkpoint, track, pods, is_active, now.boot_id)
+        checkpoint = _informed(checkpoint, track, ours, is_active, now.boot_id)
         if isinstance(pods, Known):
             good = promoted(checkpoint, pods.value, memory, failed_snapshots, situation)
             checkpoint = _with_record(checkpoint, good)

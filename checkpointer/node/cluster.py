@@ -47,7 +47,8 @@ class ClusterPin:
         self._asked: tuple[float, int] | None = None
         self._parents: frozenset[str] = frozenset()
         self._asked_at = 0.0
-        self._answer: Fact[bool] = Unknown("the cluster has not been identified yet")
+        self.answer: Fact[bool] = Unknown("the cluster has not been identified yet")
+        """What the last look told; of the pods that are known still, too."""
         self._unsaved: ClusterIdentity | None = None
         self.problems: tuple[str, ...] = ()
         """What is wrong, a sentence each: another cluster, or nobody can tell which."""
@@ -66,13 +67,13 @@ class ClusterPin:
         except OSError as error:
             return self._told(Unknown(f"{self._kubeconfig}: {error.strerror}"))
         is_old = now - self._asked_at >= ASK_SECONDS
-        is_unsure = is_missing or self._answer != Known(True)
+        is_unsure = is_missing or self.answer != Known(True)
         if asked != self._asked or not parents <= self._parents or (is_unsure and is_old):
             self._asked, self._asked_at, self._parents = asked, now, parents
             self._told(self._look())
-        if self._unsaved is not None and self._answer == Known(True):
+        if self._unsaved is not None and self.answer == Known(True):
             self._save(self._unsaved)
-        return self._answer
+        return self.answer
 
     def _look(self) -> Fact[bool]:
         try:
@@ -106,7 +107,7 @@ class ClusterPin:
             self._unsaved, self.problems = None, ()
 
     def _told(self, answer: Fact[bool]) -> Fact[bool]:
-        self._answer = answer
+        self.answer = answer
         self.problems = ()
         if isinstance(answer, Unknown):
             cure = "; move that file away, and the cluster that answers is pinned anew"

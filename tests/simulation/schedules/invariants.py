@@ -11,7 +11,8 @@ from checkpointer.core.facts import Known
 from checkpointer.core.lease import FRESH_SECONDS, LONGEST_SECONDS, under_way_since
 from checkpointer.core.plan import Action, Activate, Plan, Release, Remove
 from checkpointer.core.rules import Rules
-from tests.simulation.schedules.node import TWIN, Node
+from checkpointer.node.cluster import STATE
+from tests.simulation.schedules.node import OTHER_UID, TWIN, Node
 from tests.simulation.schedules.workloads import Kind
 
 if TYPE_CHECKING:
@@ -311,7 +312,8 @@ class Invariants:
         if not isinstance(stored, Known) or node.disk.fault:
             return
         for checkpoint in stored.value.checkpoints:
-            if any(r.parent_uid.startswith(TWIN) for r in checkpoint.revisions):
+            is_twins = any(r.parent_uid.startswith(TWIN) for r in checkpoint.revisions)
+            if is_twins and not _belongs_to_twin(node):
                 self._fail("nothing of another cluster is stored", node, checkpoint.workload.name)
         found = {c.workload: bool(c.revisions) for c in stored.value.checkpoints}
         for kind in self._world.cluster.kinds:
@@ -506,6 +508,13 @@ class Invariants:
 
 def _needs_no_loss(action: Activate) -> bool:
     return "given way" in action.reason or action.reason.startswith("revision ")
+
+
+def _belongs_to_twin(node: Node) -> bool:
+    """Tell whether another cluster was the first that the node had contact with: it is pinned."""
+    assert node.agent is not None
+    pin = node.agent.store.read_state(STATE)
+    return isinstance(pin, Known) and pin.value.get("uid") == OTHER_UID
 
 
 def _has_lost_its_plugin(node: Node, kind: Kind) -> bool:

@@ -49,9 +49,11 @@ _ANSWERS = {
     "slow": (ProbeOutcome.ANSWERED, 1.5),
 }
 FAULTS = tuple(_ANSWERS)
+"""What may be wrong between a node and the API."""
 TWIN = "twin-"
 """How the UIDs begin of another cluster's pods of our workloads."""
-"""What may be wrong between a node and the API."""
+OTHER_UID = "uid-other"
+"""The UID of its namespace kube-system."""
 
 
 class Node:
@@ -206,7 +208,7 @@ class Node:
 
     def cluster_uid(self) -> str:
         """Return the UID of the namespace kube-system, as the API tells it."""
-        return "uid-other" if self.lie in ("other", "twin") else "uid-own"
+        return OTHER_UID if self.lie in ("other", "twin") else "uid-own"
 
     def _twin(self, pod: ApiPod) -> ApiPod:
         """Return another cluster's pod of the same workload: Ready for long, of another image."""

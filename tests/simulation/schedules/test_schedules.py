@@ -23,7 +23,7 @@ from checkpointer.core.turns import Masters, Others
 from tests.simulation.schedules.__main__ import explain, fast_folder
 from tests.simulation.schedules.events import EVENTS, Event
 from tests.simulation.schedules.kubelet import NodeKubelet
-from tests.simulation.schedules.node import FAULTS, Node
+from tests.simulation.schedules.node import FAULTS, TWIN, Node
 from tests.simulation.schedules.worker import Program, Worker
 from tests.simulation.schedules.workloads import API, DNS, ETCD, MANAGER, Kind
 from tests.simulation.schedules.world import (
@@ -320,12 +320,41 @@ def test_another_cluster_with_pods_of_our_names_has_nothing_stored(folder: Path,
     """They are Ready for long, in the very contact in which ours were; then it is a new contact."""
     twin = Event(5.0, "lie", seconds=240.0, choice=3)
     events = (twin, Event(60.0, "agent restart"), Event(120.0, "no network", seconds=20.0))
-    world = world_of(folder, name, *events, length=300.0)
+    world = World(schedule(name, *events, length=300.0), folder)
+    parents: set[str] = set()
+
+    def look() -> None:
+        assert world.nodes[0].agent is not None
+        stored = world.nodes[0].agent.store.read()
+        assert isinstance(stored, Known)
+        parents.update(uid for c in stored.value.checkpoints for uid in c.record.parents)
+
+    for at in (100.0, 150.0, 200.0):
+        world.timeline.at(at, look)
+    outcome = world.run()
+    assert outcome.broken is None, outcome.broken
+    assert parents
+    assert not any(uid.startswith(TWIN) for uid in parents)
     snapshots = [at for at, p in world.nodes[0].plans for a in p.actions if isinstance(a, Snapshot)]
     lie_from, lie_to = SETTLED_SECONDS + 5.0, SETTLED_SECONDS + 245.0
     assert [at for at in snapshots if lie_from < at < lie_to] == []
     assert min(snapshots) < lie_from
     assert max(snapshots) > lie_to
+
+
+def test_a_nodes_first_contact_may_be_with_another_cluster(folder: Path) -> None:
+    """A master whose API server starts late has none pinned before: it belongs to that one."""
+    twin = Event(2.0, "lie", node=2, seconds=246.0, choice=3)
+    late = booting_in(layout("masters"), 45.0)
+    plain = replace(schedule("masters", twin, length=300.0), layout=late)
+    world = World(plain, folder)
+    assert world.run().broken is None
+    agent = world.nodes[2].agent
+    assert agent is not None
+    stored = agent.store.read()
+    assert isinstance(stored, Known)
+    uids = [r.parent_uid for c in stored.value.checkpoints for r in c.revisions]
+    assert [uid for uid in uids if uid.startswith(TWIN)] == uids != []
 
 
 def test_what_is_deleted_is_removed_one_by_one_whoever_restarts_the_agent(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpointer.core.checkpoint import Checkpoint
+from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
 from checkpointer.core.plan import Attempt, Snapshot
@@ -22,6 +22,7 @@ from tests.unit.core.builders import (
     DNS,
     EMPTY,
     NOW,
+    OTHER_POD,
     PARENT_DIED_IN_PLACE,
     PARENT_RUNS,
     RULES,
@@ -289,3 +290,16 @@ def test_no_snapshot_is_taken_of_another_clusters_pods() -> None:
     new = AT_REST.but(checkpoints=Known(()))
     assert new.but(is_own_cluster=Known(False)).decide().actions == ()
     assert new.but(is_own_cluster=Unknown("nobody can tell")).decide().actions == THE_PARENT
+
+
+def test_another_clusters_pods_leave_no_trace_in_a_record() -> None:
+    """By the parents in it the runtime's containers are known, by a pod's change its refusal ends;
+    of a cluster of which nobody can tell they do, so that the node stays protected."""
+    refused = HandOver(boot_id="boot-1", failures=1, refused="parent-uid", refused_template="T1")
+    record = Record(parents=("parent-uid",), issue=4, good=(1,), hand_over=refused)
+    node = AT_REST.but(checkpoints=Known((checkpoint(API, record=record),)))
+    node = node.but(pods=Known((pod(uid="twin-uid", template="T1"), OTHER_POD)))
+    assert node.but(is_own_cluster=Known(False)).decide().records == {}
+    for own in (Known(True), Unknown("nobody can tell")):
+        told = node.but(is_own_cluster=own).decide().records[API]
+        assert (told.parents, told.hand_over.refused) == (("twin-uid",), "")
