@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from checkpointer.config import HandOverConfig
+from checkpointer.core.contact import ContactState
 from tests.simulation.schedules.cluster import Cluster
 from tests.simulation.schedules.events import Event, draw, happen
 from tests.simulation.schedules.invariants import BrokenError, Invariants
@@ -29,6 +30,10 @@ SETTLED_SECONDS = 40.0
 LENGTHS = (30.0, 90.0, 240.0)
 PEACE_SECONDS = 260.0
 """How long nothing more happens at the end: as long as anything may take, and some more."""
+REST_SECONDS = 70.0
+"""After so long without a change of anything while all is as it should be, the end may come sooner:
+a hand-over's deadline has passed by then, and what a revision needs to be known good."""
+LOOK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -181,9 +186,35 @@ class World:
             self.timeline.at(SETTLED_SECONDS + event.at, lambda event=event: self._happen(event))
         self.timeline.run(SETTLED_SECONDS + self.schedule.length, self.invariants.check)
         self._heal()
-        end = self.timeline.now + PEACE_SECONDS
-        self.timeline.run(end, self.invariants.check)
+        self._run_in_peace()
         self.invariants.check_end()
+
+    def _run_in_peace(self) -> None:
+        """Run on until all has been at rest for long: what would follow is looking around."""
+        began = since = self.timeline.now
+        before = self._state()
+        while self.timeline.now < began + PEACE_SECONDS:
+            self.timeline.run(self.timeline.now + LOOK_SECONDS, self.invariants.check)
+            before, last = self._state(), before
+            if before != last or not all(map(self._is_as_it_should_be, self.nodes)):
+                since = self.timeline.now
+            elif self.timeline.now - since >= REST_SECONDS:
+                return
+
+    def _state(self) -> list[object]:
+        """Return what changes when anything is done."""
+        return [(n.disk.changes, len(n.plans), n.runtime.version) for n in self.nodes]
+
+    def _is_as_it_should_be(self, node: Node) -> bool:
+        """Tell whether its agent has contact, and all its workloads run by their own pods."""
+        agent = node.agent
+        if agent is None or agent.is_dead or agent.contact.state is not ContactState.REACHABLE:
+            return False
+        wanted = {k.name for k in self.cluster.kinds if self.cluster.is_wanted(k, node.name)}
+        pods = [p for p in self.cluster.pods_of(node.name) if p.ready_at is not None]
+        current = {p.kind.name for p in pods if p.version == self.cluster.versions[p.kind.name]}
+        is_whole = not node.damaged and not node.copies()
+        return is_whole and wanted <= node.serving() and wanted <= current
 
     def _bootstrap(self) -> None:
         """Start everything; a first API server has to be there for the first pods."""
