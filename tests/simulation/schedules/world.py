@@ -206,11 +206,16 @@ class World:
         return [(n.disk.changes, len(n.plans), n.runtime.version) for n in self.nodes]
 
     def _is_as_it_should_be(self, node: Node) -> bool:
-        """Tell whether its agent has contact, and all its workloads run by their own pods."""
+        """Tell whether its agent has contact, and all its workloads run by their own pods; or,
+        where the API stays away, whether they run."""
         agent = node.agent
-        if agent is None or agent.is_dead or agent.contact.state is not ContactState.REACHABLE:
+        if agent is None or agent.is_dead:
             return False
         wanted = {k.name for k in self.cluster.kinds if self.cluster.is_wanted(k, node.name)}
+        if not self.cluster.is_up:
+            return agent.contact.state is ContactState.LOST and wanted <= node.serving()
+        if agent.contact.state is not ContactState.REACHABLE:
+            return False
         pods = [p for p in self.cluster.pods_of(node.name) if p.ready_at is not None]
         current = {p.kind.name for p in pods if p.version == self.cluster.versions[p.kind.name]}
         is_whole = not node.damaged and not node.copies()
