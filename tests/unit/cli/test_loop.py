@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any
 
 import pytest
 
 from checkpointer.cli.loop import Loop
+from checkpointer.config import Config
 
 
 class WaitingAgent:
@@ -29,8 +29,7 @@ class WaitingAgent:
 
 def test_a_signal_that_another_thread_gets_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel chooses; the main thread sleeps on, and only that one runs handlers."""
-    config: Any = None
-    one = Loop(config, once=False, dry_run=False)
+    one = Loop(Config(), once=False, dry_run=False)
     monkeypatch.setattr(one, "_start", WaitingAgent)
     before = signal.signal(signal.SIGUSR2, lambda *_: one.stop())
     try:
