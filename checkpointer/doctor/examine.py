@@ -78,7 +78,10 @@ def _refusals(
     """Return why the kubelet would refuse the file that activating it would write."""
     if not isinstance(manifest.get("metadata"), Mapping):
         return ("metadata: expected an object",)
-    rendered = render(manifest, workload, node_name, revision.digest, revision.number, 1)
+    try:
+        rendered = render(manifest, workload, node_name, revision.digest, revision.number, 1)
+    except CheckpointerError as error:
+        return (str(error),)
     metadata = {
         **manifest["metadata"],
         "name": rendered.pod_name,

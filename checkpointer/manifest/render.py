@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from checkpointer.core.occupancy import WORKLOAD_LABEL
 from checkpointer.core.workload import Workload
+from checkpointer.errors import CheckpointerError
 from checkpointer.manifest import PREFIX
 from checkpointer.values import dataclass
 
@@ -97,19 +98,22 @@ def render(
 
     Name and UID are new with every content and issue, and only then: the kubelet runs one pod
     per static pod name at a time and in an outage never frees it (K/pod_workers.go), and it
-    takes an equal UID for the same pod.
+    takes an equal UID for the same pod. Raises CheckpointerError where the stored manifest's
+    metadata is none.
     """
     uid = uid_of(workload, node_name, digest, issue)
     name = pod_name(workload, node_name, uid[:8])
-    source = manifest.get("metadata") or {}
+    source = _object(manifest, "metadata", "")
+    labels = _object(source, "labels", "metadata.")
+    annotations = _object(source, "annotations", "metadata.")
     metadata = {
         **source,
         "name": name,
         "namespace": workload.namespace,
         "uid": uid,
-        "labels": {**(source.get("labels") or {}), WORKLOAD_LABEL: workload.digest},
+        "labels": {**labels, WORKLOAD_LABEL: workload.digest},
         "annotations": {
-            **(source.get("annotations") or {}),
+            **annotations,
             CHECKPOINT_OF: f"{workload.namespace}/{workload.kind}/{workload.name}",
             REVISION: str(revision),
             ISSUE: str(issue),
@@ -119,6 +123,13 @@ def render(
     }
     content = canonical({**manifest, "metadata": metadata})
     return RenderedManifest(file_name(workload), name, uid, content)
+
+
+def _object(above: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
+    found = above.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise CheckpointerError(f"{path}{key}: expected an object")
+    return found or {}
 
 
 def uid_of(workload: Workload, node_name: str, digest: str, issue: int) -> str:
