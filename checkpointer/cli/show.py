@@ -72,7 +72,6 @@ def _show(arguments: argparse.Namespace, config: Config) -> int:
 def _document(node: LocalNode, checkpoint: Checkpoint, revision: Revision) -> dict[str, Any]:
     workload = checkpoint.workload
     manifest = node.active(workload)
-    provenance = node.store.provenance(workload, revision.number)
     volumes = node.store.volumes(workload, revision.number)
     return {
         "workload": str(workload),
@@ -91,7 +90,7 @@ def _document(node: LocalNode, checkpoint: Checkpoint, revision: Revision) -> di
             "hostPorts": list(revision.host_ports),
             "sharesPorts": revision.shares_ports,
             "labels": dict(revision.labels),
-            "warnings": list(provenance["warnings"]),
+            "warnings": list(node.store.warnings(workload, revision.number)),
             "material": [_volume(volume) for volume in volumes],
         },
         "revisions": [

@@ -44,12 +44,11 @@ class DetailsReader:
     def _look(self, workload: Workload, number: int, material: Path) -> RevisionDetails:
         try:
             expiry = self._store.token_expiry(workload, number)
-            warnings = self._store.provenance(workload, number).get("warnings")
+            warnings = self._store.warnings(workload, number)
             size = sum(_sizes(material))
         except (CheckpointerError, OSError):
             return RevisionDetails()
-        told = tuple(str(one) for one in warnings) if isinstance(warnings, list) else ()
-        return RevisionDetails(size, expiry, told)
+        return RevisionDetails(size, expiry, warnings)
 
 
 def _marks(material: Path) -> _Marks:

@@ -177,6 +177,11 @@ class Store:
         """Return provenance.json as it is: workload, revision, warnings."""
         return self._json(workload, number, layout.PROVENANCE)
 
+    def warnings(self, workload: Workload, number: int) -> tuple[str, ...]:
+        """Return what was warned of when the revision was taken. Raises StoreError."""
+        told = self.provenance(workload, number).get("warnings")
+        return tuple(map(str, told)) if isinstance(told, list) else ()
+
     def material_root(self, workload: Workload, number: int) -> Path:
         """Return the folder that holds a revision's volumes, each by its name."""
         return layout.revision_folder(self.root, workload, number) / layout.MATERIAL

@@ -71,7 +71,7 @@ def damage(draw: Callable[[Any], Any], path: Path, outside: Path) -> None:
         case "bytes":
             path.write_bytes(draw(spoiled(content)))
         case "json" | "resealed" as kind if path.suffix == ".json":
-            changed = draw(mutated(json.loads(content), 2) | JSON)
+            changed = draw(mutated(document_in(content), 2) | JSON)
             path.write_bytes(json.dumps(changed).encode(errors="replace"))
             if kind == "resealed":
                 reseal(path)
@@ -99,6 +99,14 @@ def damage(draw: Callable[[Any], Any], path: Path, outside: Path) -> None:
                 shutil.copytree(path.parent, beside, symlinks=True, copy_function=copy_sparse)
 
 
+def document_in(content: bytes) -> Any:
+    """Return what a file says; an empty document where it was damaged before."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+
+
 def copy_sparse(source: str, target: str) -> None:
     """Copy a file, of one that is made large only its size: the disk has no room for the rest."""
     if (size := os.stat(source).st_size) < LARGE:
@@ -111,10 +119,12 @@ def copy_sparse(source: str, target: str) -> None:
 def reseal(path: Path) -> None:
     """Write the digest of a revision's changed file, as only root could."""
     digests = path.parent / "digests.json"
-    if digests.is_file() and digests != path:
-        listed = json.loads(digests.read_text())
-        listed["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        digests.write_text(json.dumps(listed))
+    if digests == path or not digests.is_file() or digests.stat().st_size >= LARGE:
+        return
+    match listed := document_in(digests.read_bytes()):
+        case {"files": dict() as files}:
+            files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            digests.write_text(json.dumps(listed))
 
 
 def live_through(node: FuzzedNode, foreseen: Callable[[], None]) -> Stored | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -71,6 +72,23 @@ def test_added_revision_is_read_back_as_it_was_given(store, volumes, kit):
     assert revision == replace(new.revision, number=1)
     assert contents(Store(store.root)) == Stored((Checkpoint(kit.workload, (revision,)),))
     assert store.verify(kit.workload, 1) == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "warnings"),
+    [(["one", "two"], ("one", "two")), (None, ()), ("one", ()), ([7], ("7",))],
+)
+def test_warnings_are_sentences_whoever_has_sealed_them(store, volumes, kit, told, warnings):
+    """A file that somebody has changed and sealed anew may have anything there."""
+    store.add(kit.new_revision(volumes))
+    path = folder_of(store) / "revisions/1/provenance.json"
+    document = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**document, "warnings": told}))
+    seal = path.with_name("digests.json")
+    digests = json.loads(seal.read_bytes())
+    digests["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    seal.write_text(json.dumps(digests))
+    assert store.warnings(kit.workload, 1) == warnings
 
 
 def test_revisions_count_up_and_come_newest_first(store, volumes, kit):
