@@ -15,6 +15,7 @@ from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy
 from checkpointer.core.parent import (
     UP_SECONDS,
+    has_lost_its_main,
     has_run_for,
     is_in_place,
     is_partly_dead,
@@ -46,6 +47,7 @@ def activation(
     if isinstance(occupancy, Known):
         before, track = track, with_parent(track, occupancy.value, situation.now)
         track = with_short_lives(checkpoint, occupancy.value, before, track, situation)
+        track = _with_successor(track, occupancy.value, situation)
         interrupted = _rest_of_release(checkpoint, revision, occupancy.value)
         if interrupted is not None:
             return Step(Standing("standby", "the released copy to end"), track, interrupted)
@@ -58,7 +60,9 @@ def activation(
     if isinstance(occupancy, Unknown):
         return Step(Standing("frozen", f"the runtime: {occupancy.reason}"), track)
     found = occupancy.value
-    is_up = is_in_place(revision.stage, track, found) and not _is_lost_in_part(revision, found)
+    is_up = is_in_place(revision.stage, track, found) and not _is_lost_in_part(
+        checkpoint, revision, found, track, situation
+    )
     if found.is_copy_whole or is_up:
         standing = Standing("standby", "nothing: its containers run")
         return Step(standing, _up(revision.stage, track, found, situation))
@@ -70,6 +74,19 @@ def activation(
         seconds, reason = waiting
         return Step(Standing("waiting", f"{reason}, {seconds:.0f} s more"), track, wake_in=seconds)
     return _activate(checkpoint, revision.stage, found, track, situation)
+
+
+def _with_successor(track: Track, occupancy: Occupancy, situation: Situation) -> Track:
+    """Return the track in which no parent is leaving where another one has begun since.
+
+    What was made after the API's last word is not what it took away.
+    """
+    told = situation.contact.last_answer
+    if not track.was_leaving or told is None:
+        return track
+    told_at = situation.wall - (situation.now - told)
+    is_new = any(c.created_at / 1e9 > told_at for c in occupancy.parent_running)
+    return replace(track, was_leaving=False) if is_new else track
 
 
 def _at_rest(track: Track) -> Track:
@@ -155,13 +172,26 @@ def _is_crashing(stage: int, track: Track, situation: Situation) -> bool:
     return stage == 0 and (is_crashing or is_short_lived(track, situation.rules))
 
 
-def _is_lost_in_part(revision: Revision, occupancy: Occupancy) -> bool:
-    """Tell whether some of a stage-0 parent is dead: what runs on may be no more than its plugin.
+def _is_lost_in_part(
+    checkpoint: Checkpoint,
+    revision: Revision,
+    occupancy: Occupancy,
+    track: Track,
+    situation: Situation,
+) -> bool:
+    """Tell whether what runs of a stage-0 parent is not enough: its main container does not.
 
-    The kubelet is left the same time to start it as for one that is dead as a whole. A crash loop
-    of which only the end is seen may have minutes to its next death.
+    The kubelet is left the same time to start that as one that is dead as a whole. A crash loop
+    of which only the end is seen may have minutes to its next death. Where no more than a plugin
+    is dead, the main one may serve: only if that keeps dying, or nobody starts it again.
     """
-    return revision.stage == 0 and is_partly_dead(occupancy)
+    if revision.stage > 0:
+        return False
+    if has_lost_its_main(occupancy, checkpoint.workload, revision):
+        return True
+    is_crashing = _is_crashing(revision.stage, track, situation)
+    is_left = is_crashing or not _kubelet_may_know_parent(occupancy, situation)
+    return is_left and is_partly_dead(occupancy)
 
 
 def _kubelet_may_know_parent(occupancy: Occupancy, situation: Situation) -> bool:

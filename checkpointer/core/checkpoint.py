@@ -164,13 +164,17 @@ def _is_refused(revision: Revision, way: HandOver) -> bool:
 def main_container(workload: Workload, revision: Revision) -> str | None:
     """Return the app container that does the workload's work; None where that cannot be told.
 
-    The only one, or the one that has the name of the workload or the end of it: what runs beside
-    `kube-apiserver` is its plugins, and without it they serve nobody.
+    The only one, or in stage 0 the one that has the name of the workload, else the end of it: what
+    runs beside `kube-apiserver` is its plugins, and without it they serve nobody. In a later stage
+    the one of that name may be behind a proxy that holds the ports.
     """
     names = revision.app_containers
     if len(names) == 1:
         return names[0]
-    return next((name for name in names if f"-{workload.name}".endswith(f"-{name}")), None)
+    if revision.stage > 0:
+        return None
+    found = [name for name in names if f"-{workload.name}".endswith(f"-{name}")]
+    return max(found, key=len, default=None)
 
 
 def last_known_good(checkpoint: Checkpoint) -> int | None:

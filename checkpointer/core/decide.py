@@ -130,15 +130,14 @@ def decide(
             absent_seconds=checkpoint.record.absent_seconds
         )
         pods = _pods_of(workload, seen, by_workload)
-        ours = _STRANGERS if seen.is_own_cluster == Known(False) else pods
         if own is not None and workload == own.workload:
-            builder.add_own(checkpoint, ours, manifests, situation, own)
+            builder.add_own(checkpoint, pods, manifests, situation, own)
             continue
         track = with_absence(track, checkpoint.record, told, pods, elapsed, situation)
         track = _with_leaving(track, pods, situation)
         stored_record = checkpoint.record
         is_active = manifests is not None and workload in manifests
-        checkpoint = _informed(checkpoint, track, ours, is_active, now.boot_id)
+        checkpoint = _informed(checkpoint, track, pods, is_active, now.boot_id)
         if isinstance(pods, Known):
             good = promoted(checkpoint, pods.value, memory, failed_snapshots, situation)
             checkpoint = _with_record(checkpoint, good)
@@ -420,6 +419,8 @@ def _pods_of(
     pods of which it cannot be told whose they are, nor by one that is empty as a whole."""
     if isinstance(seen.pods, Unknown):
         return seen.pods
+    if seen.is_own_cluster == Known(False):
+        return _STRANGERS
     if not seen.pods.value:
         return Unknown("the API lists no pod at all on this node")
     found = by_workload.get(workload, ())

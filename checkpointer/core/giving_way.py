@@ -37,7 +37,7 @@ from checkpointer.core.facts import Fact, Known
 from checkpointer.core.lease import ASK_AGAIN_SECONDS
 from checkpointer.core.observation import Pod
 from checkpointer.core.occupancy import Occupancy, is_current
-from checkpointer.core.parent import UP_SECONDS, finds_ports_taken, has_run_for
+from checkpointer.core.parent import UP_SECONDS, finds_ports_taken, has_lost_its_main, has_run_for
 from checkpointer.core.plan import Track
 from checkpointer.core.replacement import is_replaced
 from checkpointer.core.runtime import Container, ContainerState, Sandbox
@@ -213,7 +213,7 @@ def _way_for(
     if not mine and not idle:
         watch = 0.0 if is_fresh else situation.rules.backoff_watch_seconds
         return Wait("its parent's containers to be made", watch, is_long=not is_fresh)
-    main = main_container(checkpoint.workload, active) if active is not None else None
+    main = _main(checkpoint, active, (*idle, *mine))
     is_starting = any(
         c.state is ContainerState.CREATED or _has_just_started(c, before)
         for c in (*idle, *mine)
@@ -226,6 +226,8 @@ def _way_for(
         return None
     if dead_main := dead_main_of(sandbox, occupancy, main):
         return _wait_for_start(sandbox, dead_main, situation)
+    if main and active and has_lost_its_main(occupancy, checkpoint.workload, active):
+        return Wait("its parent's main container to be made", situation.rules.backoff_watch_seconds)
     is_settled = situation.now - situation.contact.since >= situation.rules.hand_over_seconds
     if mine:
         if is_settled and has_run_for(track, situation.rules.hand_over_seconds, situation.now):
@@ -269,6 +271,15 @@ def _is_made_anew(checkpoint: Checkpoint, active: Revision | None, situation: Si
         return False
     is_last_api = active is None or active.stage == 0
     return not is_last_api or situation.has_other_masters
+
+
+def _main(
+    checkpoint: Checkpoint, active: Revision | None, containers: Sequence[Container]
+) -> str | None:
+    """Return the name of the parent's main container; None where a rollout may have changed it."""
+    if active is None or not any(c.name in active.app_containers for c in containers):
+        return None
+    return main_container(checkpoint.workload, active)
 
 
 def _have_app(running: list[Container], active: Revision) -> bool:

@@ -19,7 +19,13 @@ from checkpointer.core.checkpoint import (
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Known, Unknown
 from checkpointer.core.occupancy import Occupancy
-from checkpointer.core.parent import UP_SECONDS, has_lost_its_main, has_run_for, is_in_place
+from checkpointer.core.parent import (
+    UP_SECONDS,
+    has_lost_its_main,
+    has_run_for,
+    is_in_place,
+    is_partly_dead,
+)
 from checkpointer.core.plan import Activate, Track
 from checkpointer.core.runtime import Container, ContainerState
 from checkpointer.core.situation import Situation, Step
@@ -61,12 +67,15 @@ def keep_alive(
         checkpoint, active, occupancy, situation
     ):
         return Step(Standing("active", "its parent, which runs"), _beside(track, containers, now))
+    if running and not situation.contact.is_gone:  # its main one may serve
+        main = main_container(checkpoint.workload, active) if active else None
+        dead = [c for c in dead if c.name == main]
     if not fault and _is_crashing(dead, track, situation.rules.crash_limit):
         fault = "keeps crashing"
     if fault:
         return _fall_back(checkpoint, manifest, fault, occupancy, track, situation)
     is_taken = _is_taken(manifest, occupancy, situation)
-    if running and (is_taken or not dead):
+    if running and (is_taken or not dead or not situation.contact.is_gone):
         return Step(standing, _again(track, now))
     if is_taken:
         return Step(Standing("active", "the kubelet to start its containers"), _again(track, now))
@@ -85,9 +94,10 @@ def _is_down(
     """
     if active is None or active.stage > 0:
         return False
-    main = None if situation.contact.is_gone else main_container(checkpoint.workload, active)
-    is_known = main is not None or situation.contact.is_gone
-    return is_known and has_lost_its_main(occupancy, main)
+    if situation.contact.is_gone and is_partly_dead(occupancy):
+        return True
+    is_known = main_container(checkpoint.workload, active) is not None
+    return is_known and has_lost_its_main(occupancy, checkpoint.workload, active)
 
 
 def _may_replace(active: Revision | None, situation: Situation) -> bool:
@@ -277,9 +287,7 @@ def _fall_back(
     if revision is None or revision.number in failed:
         return Step(Standing("active", "it keeps crashing and there is no other revision"), track)
     if not _may_replace(active_revision(checkpoint, manifest), situation):
-        waiting = Standing("active", "the API to bring its parent: it keeps crashing")
-        is_reachable = situation.contact.state is ContactState.REACHABLE
-        return Step(waiting, track, record=record if is_reachable else None)
+        return Step(Standing("active", "the API to bring its parent: it keeps crashing"), track)
     action = Activate(
         checkpoint.workload,
         revision.number,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from checkpointer.core.checkpoint import Revision, main_container
 from checkpointer.core.occupancy import Occupancy, whole_pods
 from checkpointer.core.plan import Track
 from checkpointer.core.runtime import Container, ContainerState
+from checkpointer.core.workload import Workload
 from checkpointer.values import replace
 
 QUICK_SECONDS, QUICK_DEATHS = 1.5, 2
@@ -51,12 +53,16 @@ def died_since(before: Track, track: Track, occupancy: Occupancy) -> tuple[Conta
     return tuple(c for c in occupancy.parent_others if c.id in new)
 
 
-def with_quick_deaths(before: Track, track: Track, occupancy: Occupancy, wall: float) -> Track:
+def with_quick_deaths(
+    before: Track, track: Track, occupancy: Occupancy, main: str | None, wall: float
+) -> Track:
     """Return the track with what died since the look before held against its ports, or not.
 
-    `wall` is the node's clock, as the runtime's times are.
+    `wall` is the node's clock, as the runtime's times are. A plugin needs none of the `main`
+    container's ports.
     """
-    lives = [wall - c.created_at / 1e9 for c in died_since(before, track, occupancy)]
+    died = [c for c in died_since(before, track, occupancy) if main in (None, c.name)]
+    lives = [wall - c.created_at / 1e9 for c in died]
     if not lives:
         return track
     is_quick = any(abs(seconds) <= QUICK_SECONDS for seconds in lives)
@@ -84,15 +90,20 @@ def is_partly_dead(occupancy: Occupancy) -> bool:
     return bool(running) and not whole_pods(running, occupancy.parent_others)
 
 
-def has_lost_its_main(occupancy: Occupancy, main: str | None) -> bool:
-    """Tell whether some of the parent runs, and its main container is dead.
+def has_lost_its_main(occupancy: Occupancy, workload: Workload, revision: Revision) -> bool:
+    """Tell whether some of the parent runs, but not its main container: dead, or never made.
 
-    Where nobody can tell which that is, any container that is dead may be it.
+    Where nobody can tell which that is, any container that is dead may be it. One that a rollout
+    has renamed is none that any revision knows.
     """
+    main, running = main_container(workload, revision), occupancy.parent_running
     if main is None:
         return is_partly_dead(occupancy)
-    running = occupancy.parent_running
-    return is_partly_dead(occupancy) and not any(c.name == main for c in running)
+    names = {container.name for container in running}
+    if not names or main in names or not names.issubset(revision.app_containers):
+        return False
+    known = {container.id for container in running}
+    return is_partly_dead(occupancy) or all(i in known for _, i in occupancy.parent_up)
 
 
 def has_run_for(track: Track, seconds: float, now: float) -> bool:

@@ -13,6 +13,7 @@ from checkpointer.core.checkpoint import (
     HandOver,
     Revision,
     active_revision,
+    main_container,
 )
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -47,11 +48,12 @@ def release(
         return Step(Standing("active", f"the runtime: {occupancy.reason}"), track)
     before = track
     track = _with_refusal(with_parent(track, occupancy.value, situation.now), pods)
-    track = with_quick_deaths(before, track, occupancy.value, situation.wall)
+    active = active_revision(checkpoint, manifest)
+    main = main_container(checkpoint.workload, active) if active is not None else None
+    track = with_quick_deaths(before, track, occupancy.value, main, situation.wall)
     found = moment_of(checkpoint, manifest, pods, occupancy.value, before, track, situation)
     if isinstance(found, Moment):
         return _release(checkpoint, manifest, occupancy.value, found, track, situation)
-    active = active_revision(checkpoint, manifest)
     step = keep_alive(checkpoint, manifest, occupancy.value, track, situation)
     if step.action is not None:
         return step

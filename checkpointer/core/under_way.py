@@ -212,7 +212,9 @@ def _parent_needs(
     contact, way = situation.contact, checkpoint.record.hand_over
     main = main_container(checkpoint.workload, revision)
     left = 0.0 if way.is_owed else hand_over.time_left(way, situation)
-    is_lost = revision.stage == 0 and has_lost_its_main(occupancy, main)
+    is_told = main is not None or contact.is_gone or situation.has_other_masters
+    is_lost = revision.stage == 0 and has_lost_its_main(occupancy, checkpoint.workload, revision)
+    is_lost = is_lost and is_told
     is_down = not occupancy.parent_running or is_lost
     is_missed = revision.stage == 0 and contact.is_gone
     is_failing = track.parent_crashes >= hand_over.CRASHES

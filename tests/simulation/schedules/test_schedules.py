@@ -36,6 +36,7 @@ from tests.simulation.schedules.world import (
     masters_cut,
     schedule_of,
     shrink,
+    with_plugin,
 )
 
 FIRST_SEED = 1
@@ -739,6 +740,15 @@ def test_a_parent_probed_at_its_dying_copy_holds_the_turn(folder: Path) -> None:
     )
     plain = schedule("masters with plugins", *events, length=30.0)
     world = World(replace(plain, seed=1005085, has_lease=True, replaces=True), folder)
+    assert world.run().broken is None
+
+
+def test_no_copy_comes_beside_the_successor_of_a_pod_that_was_leaving(folder: Path) -> None:
+    """Its manifest is damaged just when the successor is made: the agent was told of no other."""
+    rots = Event(16.8, "revision rots", seconds=56.13, choice=29)
+    damage = Event(23.88, "damage", seconds=3.11, choice=29)
+    drawn = with_plugin(700931)
+    world = World(replace(drawn, events=(rots, damage)), folder)
     assert world.run().broken is None
 
 

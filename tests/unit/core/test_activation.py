@@ -672,6 +672,20 @@ def test_a_parent_that_is_down_at_the_deadline_gets_its_copy_back_with_the_api_t
     assert bool(node.decide(NOW + 60).actions) is activates
 
 
+@pytest.mark.parametrize(("made", "activates"), [(LOST_SINCE - 60, True), (NOW - 5, False)])
+def test_the_successor_of_a_parent_that_was_leaving_is_no_reason_for_a_copy(
+    made: float, activates: bool
+) -> None:
+    """An API server that the API took away has closed its port; one made since then starts."""
+    container = container_of(parent_sandbox(), created_at=stamp(made))
+    node = BOOTED.but(
+        contact=replace(lost(LOST_SINCE), last_answer=LOST_SINCE),
+        kubelet=Known(SAME_KUBELET),
+        runtime=Known(Runtime((parent_sandbox(),), (container,))),
+    ).with_track(was_leaving=True)
+    assert bool(node.decide().actions) is activates
+
+
 def test_a_hand_over_ends_when_the_parent_is_ready() -> None:
     """By what runs now, not by what the API remembers; then nothing of it is kept."""
     node = RELEASED.but(contact=reachable(), pods=Known((pod(), OTHER_POD)))

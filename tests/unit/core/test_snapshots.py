@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from checkpointer.core.checkpoint import Checkpoint, HandOver, Record
 from checkpointer.core.facts import Fact, Known, Unknown
 from checkpointer.core.observation import Pod
-from checkpointer.core.plan import Attempt, Snapshot
+from checkpointer.core.plan import Attempt, Release, Snapshot
 from checkpointer.core.runtime import Runtime
 from checkpointer.core.snapshots import Snapshots, due_snapshots
 from checkpointer.core.workload import Workload
 from tests.unit.core.builders import (
+    ACTIVE,
     API,
     AT_REST,
     DNS,
@@ -30,8 +31,11 @@ from tests.unit.core.builders import (
     checkpoint,
     denied,
     lost,
+    manifest,
     pod,
+    reachable,
     recovering,
+    revision,
     stamp,
     suspect,
 )
@@ -303,3 +307,22 @@ def test_another_clusters_pods_leave_no_trace_in_a_record() -> None:
     for own in (Known(True), Unknown("nobody can tell")):
         told = node.but(is_own_cluster=own).decide().records[API]
         assert (told.parents, told.hand_over.refused) == (("twin-uid",), "")
+
+
+def test_another_clusters_pods_move_nothing_here() -> None:
+    """They have our workloads' names: one that ends is none of ours, nor one that is not marked."""
+    ending = Known((pod(uid="stranger", terminating=True), OTHER_POD))
+    for own, is_leaving in ((Known(False), False), (Known(True), True)):
+        plan = AT_REST.but(pods=ending, is_own_cluster=own).decide()
+        assert plan.memory.tracks[API].was_leaving is is_leaving
+    unmarked = Known((pod(DNS, uid="stranger", is_parent=False, ready=False), OTHER_POD))
+    stored = Known((checkpoint(DNS, revision(stage=1, shares_ports=True)),))
+    node = ACTIVE.but(
+        contact=reachable(),
+        checkpoints=stored,
+        manifests=Known((manifest(DNS),)),
+        pods=unmarked,
+    )
+    assert node.but(is_own_cluster=Known(False)).decide().actions == ()
+    (action,) = node.decide().actions
+    assert isinstance(action, Release)
