@@ -8,6 +8,7 @@ for its parent goes by the hand-over's own rules: its deadline, not the loss of 
 from __future__ import annotations
 
 from checkpointer.core import hand_over
+from checkpointer.core.backoff import is_made_since
 from checkpointer.core.checkpoint import Checkpoint, Revision, choose_revision
 from checkpointer.core.contact import ContactState
 from checkpointer.core.facts import Fact, Known, Unknown
@@ -200,7 +201,8 @@ def _kubelet_may_know_parent(occupancy: Occupancy, situation: Situation) -> bool
         return True
     if kubelet.value.identity == situation.contact_kubelet:
         return True
-    return any(s.created_at > kubelet.value.started_at for s in occupancy.parent_sandboxes)
+    started_at = kubelet.value.started_at
+    return any(is_made_since(started_at, s, situation) for s in occupancy.parent_sandboxes)
 
 
 def _rest_of_release(

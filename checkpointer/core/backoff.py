@@ -58,7 +58,17 @@ def kubelet_knows(made: Iterable[Sandbox | Container], situation: Situation) -> 
     kubelet = situation.kubelet
     if not isinstance(kubelet, Known) or not kubelet.value.listening:
         return False
-    return any(m.created_at > kubelet.value.started_at for m in made)
+    return any(is_made_since(kubelet.value.started_at, m, situation) for m in made)
+
+
+def is_made_since(started_at: int, made: Sandbox | Container, situation: Situation) -> bool:
+    """Tell whether it was made since the kubelet's start.
+
+    What is of the future was made before the clock went back, and so before a start that is not.
+    """
+    now = (situation.wall + 1.0) * 1e9  # the clocks are not read at the same moment
+    is_of_the_past = made.created_at <= now or started_at > now
+    return made.created_at > started_at and is_of_the_past
 
 
 def start_in(sandbox: Sandbox, dead: Sequence[Container], situation: Situation) -> float:

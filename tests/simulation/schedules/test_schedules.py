@@ -743,6 +743,17 @@ def test_a_parent_probed_at_its_dying_copy_holds_the_turn(folder: Path) -> None:
     assert world.run().broken is None
 
 
+def test_a_pod_made_before_the_clock_went_back_is_not_left_to_the_kubelet(folder: Path) -> None:
+    """Its sandbox looks younger than the kubelet's run: for five minutes nothing would come."""
+    events = (
+        Event(11.82, "kubelet restart", seconds=268.54, choice=8),
+        Event(23.32, "container dies", kind=2, seconds=1.81, choice=48),
+        Event(48.98, "fault", seconds=262.8, choice=19),
+        Event(56.57, "clock jump", seconds=50.86, choice=44),
+    )
+    world_of(folder, "edge", *events, dark=True)
+
+
 def test_no_copy_comes_beside_the_successor_of_a_pod_that_was_leaving(folder: Path) -> None:
     """Its manifest is damaged just when the successor is made: the agent was told of no other."""
     rots = Event(16.8, "revision rots", seconds=56.13, choice=29)

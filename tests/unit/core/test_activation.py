@@ -686,6 +686,19 @@ def test_the_successor_of_a_parent_that_was_leaving_is_no_reason_for_a_copy(
     assert bool(node.decide().actions) is activates
 
 
+@pytest.mark.parametrize(("made", "activates"), [(NOW - 5, False), (NOW + 3600, True)])
+def test_a_parent_made_before_the_clock_went_back_is_none_of_this_kubelets(
+    made: float, activates: bool
+) -> None:
+    """Its sandbox looks younger than the kubelet's run, which does not know it."""
+    sandbox = parent_sandbox(created_at=stamp(made))
+    node = BOOTED.but(
+        kubelet=Known(replace(NEW_KUBELET, started_at=stamp(NOW - 60))),
+        runtime=Known(Runtime((sandbox,), (dead(container_of(sandbox)),))),
+    )
+    assert bool(node.decide().actions) is activates
+
+
 def test_a_hand_over_ends_when_the_parent_is_ready() -> None:
     """By what runs now, not by what the API remembers; then nothing of it is kept."""
     node = RELEASED.but(contact=reachable(), pods=Known((pod(), OTHER_POD)))
